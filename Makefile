@@ -1,0 +1,47 @@
+# Every chore of this project. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup up test lint fmt types check bench lock dashboard clean chaos servers
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml scripts/setup
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup
+	@touch $@
+
+setup: $(STAMP)  ## create .venv with the pinned dependencies and build the dashboard
+
+up: setup  ## start Steersman on 127.0.0.1:7440, observing this machine
+	@exec $(BIN)/steersman up
+
+test: setup  ## run the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## ruff, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: setup  ## pyright's strict rules
+	@$(BIN)/basedpyright
+
+fmt: setup  ## format the tree
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+check: lint types test  ## everything CI checks
+
+bench: setup  ## print the ratios of DESIGN's figures, measured in this run
+	@$(BIN)/python -m bench $(ARGS)
+
+servers:  ## install the Debian servers and the browser that the marked tests use (needs root)
+	@scripts/install-servers
+
+dashboard: setup  ## build the dashboard into the package
+	@$(BIN)/python hatch_build.py
+
+lock:  ## write requirements.lock again from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+clean:  ## remove what the targets made
+	@rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis dashboard/node_modules dashboard/dist src/steersman/api/dashboard

@@ -1,0 +1,1 @@
+"""Builds the dashboard into the package. Filled with the dashboard."""

@@ -1,0 +1,1 @@
+"""REST, server-sent events, metrics, auth; serves the built dashboard."""

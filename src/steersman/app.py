@@ -1,0 +1,1 @@
+"""The only place that wires things together: one function for each process role."""

@@ -1,0 +1,5 @@
+"""The command line: a file a noun; talks to the client alone."""
+
+
+def main() -> None:
+    """Run the `steersman` command."""

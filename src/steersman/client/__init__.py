@@ -1,0 +1,1 @@
+"""The typed client for Python, synchronous and asynchronous."""

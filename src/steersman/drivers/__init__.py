@@ -1,0 +1,10 @@
+"""Drivers: one folder for each outside system, each with the same inner shape.
+
+- `client.py`  speaks the system's protocol, and is the only module that imports its library;
+- `observe.py` turns answers into fragments (pure where it can be);
+- `act.py`     carries out operations, where the system can be acted on;
+- `fake.py`    the system in a box, for tests and trials: it passes the same suite as the real one.
+
+A driver imports `kernel` and `kinds`, never another driver. They are found by the entry-point group
+`steersman.drivers`; the built-in ones come the same way. docs/how-to/add-a-driver.md is the checklist.
+"""

@@ -1,0 +1,85 @@
+"""The one shape of a driver.
+
+Observing is a pull: intake calls `observe` at the source's interval, one call at a time for each source,
+under the source's time-out; a driver neither sleeps, retries nor schedules by itself. What it can't read it
+raises as `SourceError` (or leaves out and says so in `warnings`); intake turns that into the source's health.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct, field
+
+from steersman.kernel.clock import Clock
+from steersman.kernel.errors import Unavailable
+from steersman.kernel.ids import Rng
+from steersman.kinds.entity import EntityKey
+from steersman.kinds.fragment import StateFragment
+
+
+class SourceError(Unavailable):
+    """The outside system can't be read: down, refused, slow, or its answer makes no sense.
+
+    `detail` names the place (URL, file, device) and what was wrong. Never holds a credential.
+    """
+
+    code = "source_error"
+    title = "Source can't be read"
+
+
+class Observation(Struct):
+    """What one call of `observe` saw.
+
+    - `fragments`: with true observation times (the sample's, not the call's, where the system tells).
+    - `gone`: entities that the system says no longer exist; they become tombstones.
+    - `complete`: False where part of the picture is missing though the rest is good; `warnings` say what.
+    - `drift`: shapes that this driver did not know (an unknown state word, a renamed metric), one line each.
+    """
+
+    fragments: list[StateFragment] = field(default_factory=list[StateFragment])
+    gone: list[EntityKey] = field(default_factory=list[EntityKey])
+    complete: bool = True
+    warnings: list[str] = field(default_factory=list[str])
+    drift: list[str] = field(default_factory=list[str])
+
+
+class DriverContext(Struct, frozen=True):
+    """What a driver is handed besides its options.
+
+    `source` is the configured name, `scope` the cluster label for its entities ("" for none), `interval_s`
+    how often `observe` will be called, `timeout_s` how long one call may take.
+    """
+
+    source: str
+    scope: str
+    clock: Clock
+    rng: Rng
+    interval_s: float
+    timeout_s: float
+
+
+class Driver(Protocol):
+    """One configured connection to one outside system.
+
+    `name` is the driver's name in `steersman.yaml`. `Options` is the Struct (forbid_unknown_fields) of the
+    keys it takes there beside the common ones; the configuration is decoded into it, so a wrong key is
+    refused with its file and line. `default_interval_s` is used where the configuration names none.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Struct]]
+    default_interval_s: ClassVar[float]
+
+    def __init__(self, options: Any, context: DriverContext) -> None:
+        """No I/O here: a source that is down must not stop the start."""
+        ...
+
+    async def observe(self) -> Observation:
+        """Read the system once. Raises `SourceError`; may be cancelled at any await, and must then leave
+        nothing half-open."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and files. Repeating it does nothing."""
+        ...

@@ -1,0 +1,423 @@
+"""Canonical entities: the twelve things of a fleet that policies, gateway, API and dashboard read.
+
+An entity is a read view that the State Bus makes from fragments; nobody constructs one to change the
+fleet. A field that no source has reported is None (absent), which is not zero, not "unsupported" and not
+"the source is down": those are told by provenance (`StateBus.explain`) and by the source's own health.
+
+Each field carries its unit, its pace (how fast a true value may change, which decides what its age means)
+and whether its entity type is expected to have it (which decides coverage in the confidence score); see
+`steersman.kinds.fields`, which reads the annotations below and is the only reader of them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from msgspec import Meta, Struct, field
+
+
+class EntityType(StrEnum):
+    """The twelve kinds of canonical entity."""
+
+    SERVICE = "service"
+    DEPLOYMENT = "deployment"
+    GPU = "gpu"
+    NODE = "node"
+    JOB = "job"
+    QUEUE = "queue"
+    MODEL_REVISION = "model_revision"
+    SCHEDULER_DOMAIN = "scheduler_domain"
+    TENANT_SCOPE = "tenant_scope"
+    EXPERIMENT_TRACKER = "experiment_tracker"
+    DATA_PIPELINE_STAGE = "data_pipeline_stage"
+    CONFIG_SNAPSHOT = "config_snapshot"
+
+
+class HealthState(StrEnum):
+    """How well an entity does, and what that means for policy (beside each member)."""
+
+    HEALTHY = "healthy"  # operating normally: no action
+    WARNING = "warning"  # early signs: watch more closely
+    DEGRADED = "degraded"  # performance suffers: recommend corrective action
+    CRITICAL = "critical"  # needs attention at once: urgent recommendation
+    UNKNOWN = "unknown"  # not enough data: confidence is low
+
+
+class SchedulerDomainType(StrEnum):
+    """What schedules work onto an entity. `managed_cloud` is accepted as another spelling."""
+
+    KUBERNETES = "kubernetes"
+    SLURM = "slurm"
+    CLOUD_MANAGED = "cloud_managed"
+    STANDALONE = "standalone"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> SchedulerDomainType | None:
+        return cls.CLOUD_MANAGED if value == "managed_cloud" else None
+
+
+class WorkloadType(StrEnum):
+    """What kind of work an entity carries."""
+
+    ONLINE_INFERENCE = "online_inference"
+    BATCH_INFERENCE = "batch_inference"
+    LLM_SERVING = "llm_serving"
+    DISTRIBUTED_TRAINING = "distributed_training"
+    HPC_RESEARCH = "hpc_research"
+    MANAGED_CLOUD = "managed_cloud"
+    UNKNOWN = "unknown"
+
+
+class EntityKey(NamedTuple):
+    """What makes two fragments speak of one entity: type, scope (the `cluster` label) and id."""
+
+    entity_type: EntityType
+    scope: str
+    entity_id: str
+
+    def __str__(self) -> str:
+        place = f"{self.scope}/" if self.scope else ""
+        return f"{self.entity_type.value}/{place}{self.entity_id}"
+
+
+class HealthReason(Struct, frozen=True):
+    """One line of why an entity has its health: the rule that spoke, what it read, what it concluded."""
+
+    rule: str
+    health: HealthState
+    detail: str
+
+
+VOLATILE = "volatile"
+"""True now, perhaps not in a minute: its age is measured against the source's cadence."""
+SLOW = "slow"
+"""Changes over minutes to hours (a replica count): ages more slowly than a volatile field."""
+STATIC = "static"
+"""A fact of the thing (a model name): never stale by age, only by the silence of its source."""
+EVENT = "event"
+"""The last of something that happened: its age is news in itself and never makes the entity stale."""
+
+
+def _is(doc: str, unit: str = "", pace: str = VOLATILE, *, expected: bool = False) -> Meta:
+    """A field's meaning, unit, pace, and whether every working source of its type reports it."""
+    return Meta(description=doc, extra_json_schema={"x-unit": unit, "x-pace": pace, "x-expected": expected})
+
+
+class CanonicalEntity(Struct, frozen=True, kw_only=True):
+    """What all entities share. `extra` holds fields that the type does not declare; they are never dropped.
+
+    `observed_at` is the newest observation of any field. `revision` is the bus revision of the last change:
+    larger means later, across all entities. `deleted_at` is set on a tombstone: the entity is gone, and
+    what is shown was its last state.
+    """
+
+    TYPE: ClassVar[EntityType]
+
+    entity_id: str
+    entity_type: EntityType
+    scope: str = ""
+    source_type: str = ""
+    scheduler_domain: SchedulerDomainType = SchedulerDomainType.UNKNOWN
+    workload_type: WorkloadType = WorkloadType.UNKNOWN
+    health_state: HealthState = HealthState.UNKNOWN
+    health_reasons: tuple[HealthReason, ...] = ()
+    confidence_score: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    freshness: str = "expired"
+    observed_at: datetime
+    deleted_at: datetime | None = None
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    sources: tuple[str, ...] = ()
+    revision: int = 0
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def key(self) -> EntityKey:
+        """This entity's identity."""
+        return EntityKey(self.entity_type, self.scope, self.entity_id)
+
+
+class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A running endpoint that answers requests."""
+
+    TYPE: ClassVar[EntityType] = EntityType.SERVICE
+
+    service_state: Annotated[str | None, _is("active, degraded, idle, scaling or unknown", pace=SLOW)] = None
+    url: Annotated[str | None, _is("where it is reached", pace=STATIC)] = None
+    up: Annotated[bool | None, _is("whether the last probe or scrape got an answer")] = None
+    latency_p50_ms: Annotated[float | None, _is("median latency", "ms")] = None
+    latency_p95_ms: Annotated[float | None, _is("95th percentile of latency", "ms", expected=True)] = None
+    latency_p99_ms: Annotated[float | None, _is("99th percentile of latency", "ms")] = None
+    throughput: Annotated[float | None, _is("requests completed per second", "1/s")] = None
+    queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None
+    in_flight: Annotated[int | None, _is("requests being worked on")] = None
+    error_rate: Annotated[float | None, _is("share of requests that failed, 0 to 1", "1", expected=True)] = (
+        None
+    )
+    retry_rate: Annotated[float | None, _is("share of requests that were retries, 0 to 1", "1")] = None
+    replica_count: Annotated[int | None, _is("replicas that exist", pace=SLOW)] = None
+    available_replicas: Annotated[int | None, _is("replicas that can take requests", pace=SLOW)] = None
+    desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
+    last_success_at: Annotated[datetime | None, _is("when a request last succeeded", pace=EVENT)] = None
+    last_error: Annotated[str | None, _is("what the last failure said", pace=EVENT)] = None
+
+
+class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A set of replicas that something keeps at a number."""
+
+    TYPE: ClassVar[EntityType] = EntityType.DEPLOYMENT
+
+    replica_count: Annotated[int | None, _is("replicas that exist", pace=SLOW, expected=True)] = None
+    available_replicas: Annotated[int | None, _is("replicas that are ready", pace=SLOW, expected=True)] = None
+    desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW, expected=True)] = (
+        None
+    )
+    updated_replicas: Annotated[int | None, _is("replicas of the newest revision", pace=SLOW)] = None
+    cpu_utilization: Annotated[float | None, _is("CPU used of what is requested, 0 to 1 and above", "1")] = (
+        None
+    )
+    memory_utilization: Annotated[
+        float | None, _is("memory used of what is requested, 0 to 1 and above", "1")
+    ] = None
+    gpu_utilization: Annotated[float | None, _is("mean GPU utilisation of its replicas, 0 to 1", "1")] = None
+
+
+class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """One accelerator, or one MIG instance of it; its id is the UUID."""
+
+    TYPE: ClassVar[EntityType] = EntityType.GPU
+
+    gpu_utilization: Annotated[
+        float | None, _is("share of time a kernel ran, 0 to 1", "1", expected=True)
+    ] = None
+    gpu_memory_used: Annotated[int | None, _is("framebuffer in use", "B", expected=True)] = None
+    gpu_memory_total: Annotated[
+        int | None, _is("framebuffer in all (used, free and reserved)", "B", STATIC)
+    ] = None
+    memory_bandwidth_utilization: Annotated[
+        float | None, _is("share of time memory was read or written, 0 to 1", "1")
+    ] = None
+    temperature_celsius: Annotated[float | None, _is("core temperature", "Cel", expected=True)] = None
+    memory_temperature_celsius: Annotated[float | None, _is("memory temperature", "Cel")] = None
+    ecc_errors: Annotated[
+        int | None, _is("uncorrected ECC errors since the driver was loaded", pace=SLOW)
+    ] = None
+    ecc_errors_corrected: Annotated[
+        int | None, _is("corrected ECC errors since the driver was loaded", pace=SLOW)
+    ] = None
+    power_draw_watts: Annotated[float | None, _is("power drawn", "W")] = None
+    power_limit_watts: Annotated[float | None, _is("power allowed", "W", SLOW)] = None
+    sm_clock_mhz: Annotated[float | None, _is("clock of the multiprocessors", "MHz")] = None
+    throttle_reasons: Annotated[list[str] | None, _is("why clocks are held down, by name")] = None
+    recovery_action: Annotated[
+        str | None,
+        _is(
+            "what the driver says must be done (none, gpu_reset, node_reboot, drain_p2p, drain_and_reset)",
+            pace=SLOW,
+        ),
+    ] = None
+    row_remap_failed: Annotated[
+        bool | None, _is("a row remap failed, so the memory can no longer be mended", pace=SLOW)
+    ] = None
+    row_remap_pending: Annotated[bool | None, _is("a row remap waits for the next reset", pace=SLOW)] = None
+    xid: Annotated[
+        int | None, _is("last XID code; sticky in the driver, so only a change of it is news", pace=EVENT)
+    ] = None
+    gpu_index: Annotated[int | None, _is("index on its node, within one boot", pace=STATIC)] = None
+    model_name: Annotated[str | None, _is("product name", pace=STATIC)] = None
+    pci_bus_id: Annotated[str | None, _is("PCI address", pace=STATIC)] = None
+    driver_version: Annotated[str | None, _is("driver version", pace=STATIC)] = None
+    node: Annotated[str | None, _is("entity id of its node", pace=STATIC)] = None
+    assigned_job_id: Annotated[str | None, _is("job it works for", pace=SLOW)] = None
+    assigned_service_id: Annotated[str | None, _is("service it works for", pace=SLOW)] = None
+
+
+class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """One machine."""
+
+    TYPE: ClassVar[EntityType] = EntityType.NODE
+
+    cpu_utilization: Annotated[float | None, _is("CPU in use, 0 to 1", "1", expected=True)] = None
+    memory_utilization: Annotated[
+        float | None, _is("memory in use that can't be reclaimed, 0 to 1", "1", expected=True)
+    ] = None
+    gpu_count: Annotated[int | None, _is("GPUs that can be used", pace=SLOW, expected=True)] = None
+    cpu_count: Annotated[int | None, _is("logical CPUs", pace=STATIC)] = None
+    memory_total: Annotated[int | None, _is("memory", "B", STATIC)] = None
+    memory_available: Annotated[int | None, _is("memory that can be had without swapping", "B")] = None
+    swap_utilization: Annotated[float | None, _is("swap in use, 0 to 1", "1")] = None
+    load_1m: Annotated[float | None, _is("load average over one minute")] = None
+    load_5m: Annotated[float | None, _is("load average over five minutes")] = None
+    load_15m: Annotated[float | None, _is("load average over fifteen minutes")] = None
+    cpu_pressure: Annotated[
+        float | None, _is("share of the last 10 s in which some task waited for CPU, 0 to 1", "1")
+    ] = None
+    memory_pressure: Annotated[
+        float | None, _is("share of the last 10 s in which some task waited for memory, 0 to 1", "1")
+    ] = None
+    memory_pressure_full: Annotated[
+        float | None, _is("share of the last 10 s in which all tasks waited for memory, 0 to 1", "1")
+    ] = None
+    storage_io_pressure: Annotated[
+        float | None, _is("share of the last 10 s in which some task waited for I/O, 0 to 1", "1")
+    ] = None
+    storage_io_pressure_full: Annotated[
+        float | None, _is("share of the last 10 s in which all tasks waited for I/O, 0 to 1", "1")
+    ] = None
+    disk_utilization: Annotated[float | None, _is("fullest local file system, 0 to 1", "1", SLOW)] = None
+    disks: Annotated[
+        dict[str, float] | None, _is("each local file system by mount point, in use 0 to 1", "1", SLOW)
+    ] = None
+    network_error_rate: Annotated[
+        float | None, _is("share of packets sent and received that had an error or were dropped, 0 to 1", "1")
+    ] = None
+    boot_id: Annotated[str | None, _is("changes with each boot", pace=STATIC)] = None
+    booted_at: Annotated[datetime | None, _is("when it booted", pace=STATIC)] = None
+    hostname: Annotated[str | None, _is("name it gives itself", pace=STATIC)] = None
+    os: Annotated[str | None, _is("operating system and version", pace=STATIC)] = None
+    kernel: Annotated[str | None, _is("kernel release", pace=STATIC)] = None
+    schedulable: Annotated[bool | None, _is("whether its scheduler may place work on it", pace=SLOW)] = None
+    scheduler_state: Annotated[str | None, _is("its state in the words of its scheduler", pace=SLOW)] = None
+
+
+class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A piece of work that ends."""
+
+    TYPE: ClassVar[EntityType] = EntityType.JOB
+
+    job_state: Annotated[
+        str | None,
+        _is(
+            "pending, running, completing, completed, failed, cancelled, suspended or unknown", expected=True
+        ),
+    ] = None
+    assigned_gpu_count: Annotated[int | None, _is("GPUs given to it", pace=SLOW)] = None
+    gpu_utilization: Annotated[float | None, _is("mean utilisation of its GPUs, 0 to 1", "1")] = None
+    gpu_memory_used: Annotated[int | None, _is("framebuffer it uses", "B")] = None
+    cpu_utilization: Annotated[float | None, _is("CPU used of the cores it has, 0 to 1 and above", "1")] = (
+        None
+    )
+    memory_used: Annotated[int | None, _is("resident memory", "B")] = None
+    process_count: Annotated[int | None, _is("processes that belong to it")] = None
+    runtime_seconds: Annotated[float | None, _is("how long it has run", "s")] = None
+    started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
+    node: Annotated[str | None, _is("entity id of the node it runs on", pace=SLOW)] = None
+    command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
+    exit_code: Annotated[int | None, _is("how it ended", pace=EVENT)] = None
+
+
+class QueueEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """Where jobs wait."""
+
+    TYPE: ClassVar[EntityType] = EntityType.QUEUE
+
+    queue_depth: Annotated[int | None, _is("jobs in it", expected=True)] = None
+    pending_jobs: Annotated[int | None, _is("jobs that wait", expected=True)] = None
+    active_jobs: Annotated[int | None, _is("jobs that run", expected=True)] = None
+    avg_wait_seconds: Annotated[float | None, _is("mean wait of those that started lately", "s")] = None
+    queue_state: Annotated[str | None, _is("up, down, drain or inactive", pace=SLOW)] = None
+
+
+class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """One version of a model that is or may be served."""
+
+    TYPE: ClassVar[EntityType] = EntityType.MODEL_REVISION
+
+    model_name: Annotated[str | None, _is("model", pace=STATIC, expected=True)] = None
+    model_version: Annotated[str | None, _is("version", pace=STATIC, expected=True)] = None
+    revision_state: Annotated[str | None, _is("serving state", pace=SLOW, expected=True)] = None
+    rollout_phase: Annotated[str | None, _is("where its rollout stands", pace=SLOW)] = None
+    traffic_percent: Annotated[float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW)] = None
+
+
+class SchedulerDomainEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A cluster, or whatever places work."""
+
+    TYPE: ClassVar[EntityType] = EntityType.SCHEDULER_DOMAIN
+
+    domain_type: Annotated[
+        str | None, _is("kubernetes, slurm, cloud_managed, standalone or unknown", pace=STATIC, expected=True)
+    ] = None
+    total_nodes: Annotated[int | None, _is("nodes in it", pace=SLOW, expected=True)] = None
+    available_nodes: Annotated[int | None, _is("nodes that can take work", pace=SLOW)] = None
+    total_gpus: Annotated[int | None, _is("GPUs in it", pace=SLOW, expected=True)] = None
+    active_workloads: Annotated[int | None, _is("jobs and services that run")] = None
+    version: Annotated[str | None, _is("version of the scheduler", pace=STATIC)] = None
+
+
+class TenantScopeEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """Who may use how much: a namespace, partition or account."""
+
+    TYPE: ClassVar[EntityType] = EntityType.TENANT_SCOPE
+
+    scope_type: Annotated[
+        str | None, _is("namespace, partition, account or project", pace=STATIC, expected=True)
+    ] = None
+    resource_quota: Annotated[dict[str, float] | None, _is("what it may use, by resource", pace=SLOW)] = None
+    resource_usage: Annotated[dict[str, float] | None, _is("what it uses, by resource")] = None
+    active_workloads: Annotated[int | None, _is("jobs and services it runs")] = None
+
+
+class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A tracked run of an experiment."""
+
+    TYPE: ClassVar[EntityType] = EntityType.EXPERIMENT_TRACKER
+
+    run_state: Annotated[str | None, _is("state of the run", pace=SLOW, expected=True)] = None
+    experiment: Annotated[str | None, _is("experiment it belongs to", pace=STATIC)] = None
+    metrics: Annotated[dict[str, float] | None, _is("latest value of each metric")] = None
+    artifacts: Annotated[int | None, _is("artifacts stored", pace=SLOW)] = None
+    started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
+    heartbeat_at: Annotated[datetime | None, _is("last sign of life", pace=EVENT)] = None
+
+
+class DataPipelineStageEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """One stage of a data pipeline."""
+
+    TYPE: ClassVar[EntityType] = EntityType.DATA_PIPELINE_STAGE
+
+    stage_state: Annotated[str | None, _is("state of the stage", expected=True)] = None
+    throughput: Annotated[float | None, _is("items per second", "1/s")] = None
+    lag_messages: Annotated[int | None, _is("items not yet worked on")] = None
+    lag_seconds: Annotated[float | None, _is("how far behind it is", "s")] = None
+    last_success_at: Annotated[datetime | None, _is("when it last succeeded", pace=EVENT)] = None
+
+
+class ConfigSnapshotEntity(CanonicalEntity, frozen=True, kw_only=True):
+    """A piece of configuration as it stands, by hash; the content is never kept."""
+
+    TYPE: ClassVar[EntityType] = EntityType.CONFIG_SNAPSHOT
+
+    config_hash: Annotated[
+        str | None, _is("hash of the content, with the name of the algorithm", pace=SLOW, expected=True)
+    ] = None
+    baseline_hash: Annotated[str | None, _is("hash that is held to be right", pace=SLOW)] = None
+    drift: Annotated[
+        bool | None, _is("whether the content differs from the baseline", pace=SLOW, expected=True)
+    ] = None
+    present: Annotated[bool | None, _is("whether it exists", pace=SLOW)] = None
+    path: Annotated[str | None, _is("where it is", pace=STATIC)] = None
+    size_bytes: Annotated[int | None, _is("size", "B", SLOW)] = None
+    modified_at: Annotated[datetime | None, _is("when it was last changed", pace=EVENT)] = None
+
+
+ENTITY_CLASSES: dict[EntityType, type[CanonicalEntity]] = {
+    cls.TYPE: cls
+    for cls in (
+        ServiceEntity,
+        DeploymentEntity,
+        GPUEntity,
+        NodeEntity,
+        JobEntity,
+        QueueEntity,
+        ModelRevisionEntity,
+        SchedulerDomainEntity,
+        TenantScopeEntity,
+        ExperimentTrackerEntity,
+        DataPipelineStageEntity,
+        ConfigSnapshotEntity,
+    )
+}
+"""The class of each entity type: exactly twelve."""

@@ -1,0 +1,1 @@
+"""Intake: schedules the drivers, judges the sources, takes pushed fragments, and feeds the bus."""

@@ -1,0 +1,1 @@
+"""The one store: a revisioned key-value log with compare-and-swap, watch, leases and compaction."""
