@@ -16,11 +16,17 @@ _CHANCE_CHARS = 12  # 60 random bits: two ids of one millisecond collide once in
 class Rng(Protocol):
     """Chance. `random.Random` fulfils it."""
 
-    def random(self) -> float: ...
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
 
-    def uniform(self, a: float, b: float) -> float: ...
+    def uniform(self, a: float, b: float) -> float:
+        """A number in [a, b]."""
+        ...
 
-    def getrandbits(self, k: int, /) -> int: ...
+    def getrandbits(self, k: int, /) -> int:
+        """`k` random bits as a whole number."""
+        ...
 
 
 class Ids(Protocol):

@@ -1,0 +1,38 @@
+"""What holds for the whole suite: real servers that CI installed must not be skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+REAL_PROGRAMS = {"chromium", "prometheus", "prometheus-node-exporter"}
+
+
+def require_program(name: str) -> str:
+    """The path of a real server; skips the test where it is missing, fails where CI said it is there."""
+    assert name in REAL_PROGRAMS, f"scripts/install-servers does not know {name}"
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    if name in os.environ.get("STEERSMAN_REAL", "").split(","):
+        pytest.fail(f"{name} was installed for this run, and is not found")
+    pytest.skip(f"{name} is not installed; scripts/install-servers installs it")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In CI a skip is a failure: whatever a test needs, the scripts install."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result; its stub says None
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture
+def real_program() -> object:
+    """`require_program`, as a fixture: the module of a test can't import conftest by name."""
+    return require_program
