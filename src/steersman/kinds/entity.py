@@ -71,6 +71,23 @@ class WorkloadType(StrEnum):
     UNKNOWN = "unknown"
 
 
+SERVICE_STATES = ("active", "degraded", "idle", "scaling", "unknown")
+JOB_STATES = (
+    "pending",
+    "running",
+    "completing",
+    "completed",
+    "failed",
+    "cancelled",
+    "suspended",
+    "unknown",
+)
+QUEUE_STATES = ("up", "down", "drain", "inactive", "unknown")
+DOMAIN_TYPES = tuple(member.value for member in SchedulerDomainType)
+SCOPE_TYPES = ("namespace", "partition", "account", "project", "unknown")
+RECOVERY_ACTIONS = ("none", "gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset", "unknown")
+
+
 class EntityKey(NamedTuple):
     """What makes two fragments speak of one entity: type, scope (the `cluster` label) and id."""
 
@@ -101,9 +118,25 @@ EVENT = "event"
 """The last of something that happened: its age is news in itself and never makes the entity stale."""
 
 
-def _is(doc: str, unit: str = "", pace: str = VOLATILE, *, expected: bool = False) -> Meta:
-    """A field's meaning, unit, pace, and whether every working source of its type reports it."""
-    return Meta(description=doc, extra_json_schema={"x-unit": unit, "x-pace": pace, "x-expected": expected})
+def _is(
+    doc: str,
+    unit: str = "",
+    pace: str = VOLATILE,
+    *,
+    expected: bool = False,
+    low: float | None = 0,
+    high: float | None = None,
+    words: tuple[str, ...] = (),
+) -> Meta:
+    """A field's meaning, unit, pace, and whether every working source of its type reports it.
+
+    `low` and `high` bound a number (unless said otherwise it is not negative); they are None where there is
+    no bound, and say nothing of other types. `words` are the canonical values of a text that has a fixed
+    vocabulary; another word becomes `unknown` when fields are cleaned.
+    """
+    facts: dict[str, Any] = {"x-unit": unit, "x-pace": pace, "x-expected": expected}
+    facts |= {"x-low": low, "x-high": high, "x-words": words}
+    return Meta(description=doc, extra_json_schema=facts)
 
 
 class CanonicalEntity(Struct, frozen=True, kw_only=True):
@@ -144,7 +177,9 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
 
     TYPE: ClassVar[EntityType] = EntityType.SERVICE
 
-    service_state: Annotated[str | None, _is("active, degraded, idle, scaling or unknown", pace=SLOW)] = None
+    service_state: Annotated[str | None, _is("what it says of itself", pace=SLOW, words=SERVICE_STATES)] = (
+        None
+    )
     url: Annotated[str | None, _is("where it is reached", pace=STATIC)] = None
     up: Annotated[bool | None, _is("whether the last probe or scrape got an answer")] = None
     latency_p50_ms: Annotated[float | None, _is("median latency", "ms")] = None
@@ -153,10 +188,12 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     throughput: Annotated[float | None, _is("requests completed per second", "1/s")] = None
     queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None
     in_flight: Annotated[int | None, _is("requests being worked on")] = None
-    error_rate: Annotated[float | None, _is("share of requests that failed, 0 to 1", "1", expected=True)] = (
+    error_rate: Annotated[
+        float | None, _is("share of requests that failed, 0 to 1", "1", high=1, expected=True)
+    ] = None
+    retry_rate: Annotated[float | None, _is("share of requests that were retries, 0 to 1", "1", high=1)] = (
         None
     )
-    retry_rate: Annotated[float | None, _is("share of requests that were retries, 0 to 1", "1")] = None
     replica_count: Annotated[int | None, _is("replicas that exist", pace=SLOW)] = None
     available_replicas: Annotated[int | None, _is("replicas that can take requests", pace=SLOW)] = None
     desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
@@ -181,7 +218,9 @@ class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
     memory_utilization: Annotated[
         float | None, _is("memory used of what is requested, 0 to 1 and above", "1")
     ] = None
-    gpu_utilization: Annotated[float | None, _is("mean GPU utilisation of its replicas, 0 to 1", "1")] = None
+    gpu_utilization: Annotated[
+        float | None, _is("mean GPU utilisation of its replicas, 0 to 1", "1", high=1)
+    ] = None
 
 
 class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -190,17 +229,19 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     TYPE: ClassVar[EntityType] = EntityType.GPU
 
     gpu_utilization: Annotated[
-        float | None, _is("share of time a kernel ran, 0 to 1", "1", expected=True)
+        float | None, _is("share of time a kernel ran, 0 to 1", "1", high=1, expected=True)
     ] = None
     gpu_memory_used: Annotated[int | None, _is("framebuffer in use", "B", expected=True)] = None
     gpu_memory_total: Annotated[
         int | None, _is("framebuffer in all (used, free and reserved)", "B", STATIC)
     ] = None
     memory_bandwidth_utilization: Annotated[
-        float | None, _is("share of time memory was read or written, 0 to 1", "1")
+        float | None, _is("share of time memory was read or written, 0 to 1", "1", high=1)
     ] = None
-    temperature_celsius: Annotated[float | None, _is("core temperature", "Cel", expected=True)] = None
-    memory_temperature_celsius: Annotated[float | None, _is("memory temperature", "Cel")] = None
+    temperature_celsius: Annotated[
+        float | None, _is("core temperature", "Cel", expected=True, low=-273.15)
+    ] = None
+    memory_temperature_celsius: Annotated[float | None, _is("memory temperature", "Cel", low=-273.15)] = None
     ecc_errors: Annotated[
         int | None, _is("uncorrected ECC errors since the driver was loaded", pace=SLOW)
     ] = None
@@ -213,10 +254,7 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     throttle_reasons: Annotated[list[str] | None, _is("why clocks are held down, by name")] = None
     recovery_action: Annotated[
         str | None,
-        _is(
-            "what the driver says must be done (none, gpu_reset, node_reboot, drain_p2p, drain_and_reset)",
-            pace=SLOW,
-        ),
+        _is("what the driver says must be done", pace=SLOW, words=RECOVERY_ACTIONS),
     ] = None
     row_remap_failed: Annotated[
         bool | None, _is("a row remap failed, so the memory can no longer be mended", pace=SLOW)
@@ -239,39 +277,42 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
 
     TYPE: ClassVar[EntityType] = EntityType.NODE
 
-    cpu_utilization: Annotated[float | None, _is("CPU in use, 0 to 1", "1", expected=True)] = None
+    cpu_utilization: Annotated[float | None, _is("CPU in use, 0 to 1", "1", high=1, expected=True)] = None
     memory_utilization: Annotated[
-        float | None, _is("memory in use that can't be reclaimed, 0 to 1", "1", expected=True)
+        float | None, _is("memory in use that can't be reclaimed, 0 to 1", "1", high=1, expected=True)
     ] = None
     gpu_count: Annotated[int | None, _is("GPUs that can be used", pace=SLOW, expected=True)] = None
     cpu_count: Annotated[int | None, _is("logical CPUs", pace=STATIC)] = None
     memory_total: Annotated[int | None, _is("memory", "B", STATIC)] = None
     memory_available: Annotated[int | None, _is("memory that can be had without swapping", "B")] = None
-    swap_utilization: Annotated[float | None, _is("swap in use, 0 to 1", "1")] = None
+    swap_utilization: Annotated[float | None, _is("swap in use, 0 to 1", "1", high=1)] = None
     load_1m: Annotated[float | None, _is("load average over one minute")] = None
     load_5m: Annotated[float | None, _is("load average over five minutes")] = None
     load_15m: Annotated[float | None, _is("load average over fifteen minutes")] = None
     cpu_pressure: Annotated[
-        float | None, _is("share of the last 10 s in which some task waited for CPU, 0 to 1", "1")
+        float | None, _is("share of the last 10 s in which some task waited for CPU, 0 to 1", "1", high=1)
     ] = None
     memory_pressure: Annotated[
-        float | None, _is("share of the last 10 s in which some task waited for memory, 0 to 1", "1")
+        float | None, _is("share of the last 10 s in which some task waited for memory, 0 to 1", "1", high=1)
     ] = None
     memory_pressure_full: Annotated[
-        float | None, _is("share of the last 10 s in which all tasks waited for memory, 0 to 1", "1")
+        float | None, _is("share of the last 10 s in which all tasks waited for memory, 0 to 1", "1", high=1)
     ] = None
     storage_io_pressure: Annotated[
-        float | None, _is("share of the last 10 s in which some task waited for I/O, 0 to 1", "1")
+        float | None, _is("share of the last 10 s in which some task waited for I/O, 0 to 1", "1", high=1)
     ] = None
     storage_io_pressure_full: Annotated[
-        float | None, _is("share of the last 10 s in which all tasks waited for I/O, 0 to 1", "1")
+        float | None, _is("share of the last 10 s in which all tasks waited for I/O, 0 to 1", "1", high=1)
     ] = None
-    disk_utilization: Annotated[float | None, _is("fullest local file system, 0 to 1", "1", SLOW)] = None
+    disk_utilization: Annotated[float | None, _is("fullest local file system, 0 to 1", "1", SLOW, high=1)] = (
+        None
+    )
     disks: Annotated[
         dict[str, float] | None, _is("each local file system by mount point, in use 0 to 1", "1", SLOW)
     ] = None
     network_error_rate: Annotated[
-        float | None, _is("share of packets sent and received that had an error or were dropped, 0 to 1", "1")
+        float | None,
+        _is("share of packets sent and received that had an error or were dropped, 0 to 1", "1", high=1),
     ] = None
     boot_id: Annotated[str | None, _is("changes with each boot", pace=STATIC)] = None
     booted_at: Annotated[datetime | None, _is("when it booted", pace=STATIC)] = None
@@ -289,12 +330,10 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
 
     job_state: Annotated[
         str | None,
-        _is(
-            "pending, running, completing, completed, failed, cancelled, suspended or unknown", expected=True
-        ),
+        _is("where it stands", expected=True, words=JOB_STATES),
     ] = None
     assigned_gpu_count: Annotated[int | None, _is("GPUs given to it", pace=SLOW)] = None
-    gpu_utilization: Annotated[float | None, _is("mean utilisation of its GPUs, 0 to 1", "1")] = None
+    gpu_utilization: Annotated[float | None, _is("mean utilisation of its GPUs, 0 to 1", "1", high=1)] = None
     gpu_memory_used: Annotated[int | None, _is("framebuffer it uses", "B")] = None
     cpu_utilization: Annotated[float | None, _is("CPU used of the cores it has, 0 to 1 and above", "1")] = (
         None
@@ -305,7 +344,7 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
     started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
     node: Annotated[str | None, _is("entity id of the node it runs on", pace=SLOW)] = None
     command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
-    exit_code: Annotated[int | None, _is("how it ended", pace=EVENT)] = None
+    exit_code: Annotated[int | None, _is("how it ended", pace=EVENT, low=None)] = None
 
 
 class QueueEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -317,7 +356,9 @@ class QueueEntity(CanonicalEntity, frozen=True, kw_only=True):
     pending_jobs: Annotated[int | None, _is("jobs that wait", expected=True)] = None
     active_jobs: Annotated[int | None, _is("jobs that run", expected=True)] = None
     avg_wait_seconds: Annotated[float | None, _is("mean wait of those that started lately", "s")] = None
-    queue_state: Annotated[str | None, _is("up, down, drain or inactive", pace=SLOW)] = None
+    queue_state: Annotated[
+        str | None, _is("whether it takes and starts jobs", pace=SLOW, words=QUEUE_STATES)
+    ] = None
 
 
 class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -329,7 +370,9 @@ class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
     model_version: Annotated[str | None, _is("version", pace=STATIC, expected=True)] = None
     revision_state: Annotated[str | None, _is("serving state", pace=SLOW, expected=True)] = None
     rollout_phase: Annotated[str | None, _is("where its rollout stands", pace=SLOW)] = None
-    traffic_percent: Annotated[float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW)] = None
+    traffic_percent: Annotated[
+        float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW, high=100)
+    ] = None
 
 
 class SchedulerDomainEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -338,7 +381,7 @@ class SchedulerDomainEntity(CanonicalEntity, frozen=True, kw_only=True):
     TYPE: ClassVar[EntityType] = EntityType.SCHEDULER_DOMAIN
 
     domain_type: Annotated[
-        str | None, _is("kubernetes, slurm, cloud_managed, standalone or unknown", pace=STATIC, expected=True)
+        str | None, _is("what schedules here", pace=STATIC, expected=True, words=DOMAIN_TYPES)
     ] = None
     total_nodes: Annotated[int | None, _is("nodes in it", pace=SLOW, expected=True)] = None
     available_nodes: Annotated[int | None, _is("nodes that can take work", pace=SLOW)] = None
@@ -353,7 +396,7 @@ class TenantScopeEntity(CanonicalEntity, frozen=True, kw_only=True):
     TYPE: ClassVar[EntityType] = EntityType.TENANT_SCOPE
 
     scope_type: Annotated[
-        str | None, _is("namespace, partition, account or project", pace=STATIC, expected=True)
+        str | None, _is("what it is in its system", pace=STATIC, expected=True, words=SCOPE_TYPES)
     ] = None
     resource_quota: Annotated[dict[str, float] | None, _is("what it may use, by resource", pace=SLOW)] = None
     resource_usage: Annotated[dict[str, float] | None, _is("what it uses, by resource")] = None
