@@ -1,0 +1,101 @@
+"""What `steersman.yaml` may say of a `driver: host` source, beside the keys that every source has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+JOBS_MAX = 64
+ENDPOINTS_MAX = 256
+FILES_MAX = 256
+PATTERN_MAX_CHARS = 256
+
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Pattern = Annotated[str, Meta(min_length=1, max_length=PATTERN_MAX_CHARS)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which processes are a job. All conditions that are given must hold; at least one must be given.
+
+    - `process`: regular expression searched in the program's name; `cmdline`: in its command line (which is
+      read here and never leaves this machine). See docs/decisions/0012 for what a pattern may contain.
+    - `user`: login name of its owner. `cgroup`: its cgroup path starts with this.
+    - `pid_file`: the file holds its process id.
+    - `per`: `process`: each matching process is a job of its own; `rule`: all of them are one job.
+    - `children`: whether a process's descendants count as part of it.
+    - `keep_ended_s`: how long a job that ended is still reported as completed before it is gone.
+    """
+
+    name: Name
+    process: Pattern | None = None
+    cmdline: Pattern | None = None
+    user: str | None = None
+    cgroup: str | None = None
+    pid_file: str | None = None
+    per: Annotated[str, Meta(pattern="^(process|rule)$")] = "process"
+    children: bool = True
+    keep_ended_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
+
+
+class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """An HTTP(S) endpoint that is probed once in each interval, and reported as a service.
+
+    - `expect_status`: any other status is a failure. `expect_text`: the body must contain it.
+    - `header`, `header_value`: sent with the probe; the value is a secret.
+    - `follow_redirects`: by default a redirect is an answer like any other, not a place to go.
+    - `verify_tls`: False accepts any certificate; its expiry is still reported.
+    """
+
+    name: Name
+    url: Annotated[str, Meta(pattern="^https?://", max_length=2048)]
+    method: Annotated[str, Meta(pattern="^(GET|HEAD|OPTIONS)$")] = "GET"
+    timeout_s: Seconds = 5.0
+    expect_status: tuple[Annotated[int, Meta(ge=100, le=599)], ...] = (200, 204)
+    expect_text: Annotated[str, Meta(max_length=1024)] | None = None
+    header: Annotated[str, Meta(pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", max_length=128)] | None = None
+    header_value: str | None = None
+    follow_redirects: bool = False
+    verify_tls: bool = True
+
+    def __repr__(self) -> str:
+        return f"Endpoint(name={self.name!r})"  # the header's value and the URL's credentials are secrets
+
+
+class WatchedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A configuration file, or several by pattern, whose content is watched by hash.
+
+    - `path`: an absolute path; `*`, `?` and `[...]` are allowed in its last parts (no `**`).
+    - `baseline`: the hash (`sha256:...`) that is held to be right. Without it the first content that was seen
+      is the baseline (see `HostOptions.baselines`).
+    - `max_bytes`: a larger file is refused, not half hashed.
+    - `follow_symlinks`: whether a link is followed. A link that is not followed is hashed by its target path.
+    """
+
+    path: Annotated[str, Meta(pattern="^/", max_length=1024)]
+    name: Name | None = None
+    baseline: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+    max_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 16 * 1024 * 1024
+    follow_symlinks: bool = True
+
+
+class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of a `host` source.
+
+    - `node`: the node's entity id; the machine's own host name where it is not given.
+    - `labels`: labels for every entity of this source.
+    - `gpus`: whether NVML is asked.
+    - `baselines`: a file in which first-seen hashes are kept over restarts; without it they live as long as
+      this process.
+    """
+
+    node: Name | None = None
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    gpus: bool = True
+    jobs: Annotated[list[JobRule], Meta(max_length=JOBS_MAX)] = field(default_factory=list[JobRule])
+    endpoints: Annotated[list[Endpoint], Meta(max_length=ENDPOINTS_MAX)] = field(
+        default_factory=list[Endpoint]
+    )
+    files: Annotated[list[WatchedFile], Meta(max_length=FILES_MAX)] = field(default_factory=list[WatchedFile])
+    baselines: Annotated[str, Meta(pattern="^/")] | None = None
