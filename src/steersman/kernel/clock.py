@@ -11,6 +11,9 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -94,3 +97,34 @@ class ManualClock:
 def as_utc(when: datetime) -> datetime:
     """The same instant in UTC; a naive datetime is read as UTC, here and everywhere."""
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def iso_utc(when: datetime) -> str:
+    """The instant as ISO 8601 in UTC, with Z: how times are written everywhere."""
+    return as_utc(when).isoformat().replace("+00:00", "Z")
+
+
+_current: ContextVar[Clock | None] = ContextVar("steersman_clock", default=None)
+_machine = SystemClock()
+
+
+@contextmanager
+def using_clock(clock: Clock) -> Generator[None]:
+    """Make `clock` the current one in this block and in every task and thread context born in it.
+
+    The composition root, replay, simulation and tests enter this once with the clock that they inject.
+    """
+    token = _current.set(clock)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_now() -> datetime:
+    """The current clock's wall time; the machine's where no clock was put in use.
+
+    Only for value methods whose `now` is optional (decision 0005). Program code takes a `Clock` and passes
+    `now` on, so that what it does is visible in its arguments.
+    """
+    return (_current.get() or _machine).now()

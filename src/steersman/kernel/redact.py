@@ -1,0 +1,77 @@
+"""Keeping secrets out of what people read: logs, errors, status texts, explain output.
+
+Two nets. A value under a key that names a secret is masked whatever it is. A text is searched for the
+shapes in which secrets travel: credentials in a URL, an Authorization header, `token=...` in a query. The
+second net is the last one, not the first: code that has a secret in hand holds it as a `Secret`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, cast
+
+MASK = "***"
+DEPTH_MAX = 8
+"""Deeper structures are shown as `...`: a log line is not a place for them."""
+
+# Words are matched as whole parts of a key (`api_key`, `X-Auth-Token`, `dbPassword`), so that `tokens_total`
+# or `keyboard` are not masked by accident.
+_SECRET_PARTS = frozenset(
+    {
+        "token", "password", "passwd", "passphrase", "pwd", "secret", "secrets", "authorization", "apikey",
+        "cookie", "credential", "credentials", "jwt", "bearer", "signature",
+    }
+)  # fmt: skip
+_SECRET_PAIRS = frozenset(
+    {("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key"), ("encryption", "key")}
+)
+_PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z0-9]+")
+
+_URL_CREDENTIALS = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.\-]{0,30}://)[^\s/@?#\"']{1,512}@")
+_HEADER = re.compile(r"(?i)\b(?P<kind>bearer|basic|digest)\s+[A-Za-z0-9._~+/=\-]{6,}")
+_PAIR = re.compile(
+    r"(?i)(?P<key>[\w\-]*(?:token|passw(?:or)?d|secret|api[_-]?key|jwt|credential|authorization|cookie)[\w\-]*)"
+    r"(?P<sep>\"?'?\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&,;\"'})\]]+)"
+)
+
+
+def is_secret_key(name: str) -> bool:
+    """Whether a key of this name holds a secret by what it is called."""
+    parts = [part.lower() for part in _PARTS.findall(name)]
+    if any(part in _SECRET_PARTS for part in parts):
+        return True
+    return any(pair in _SECRET_PAIRS for pair in pairwise(parts))
+
+
+def redact_text(text: str) -> str:
+    """`text` with what looks like a credential masked; the rest, names included, stays readable."""
+    if "://" in text:
+        text = _URL_CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
+    text = _HEADER.sub(rf"\g<kind> {MASK}", text)
+    return _PAIR.sub(_mask_pair, text)
+
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """A copy of plain data with secrets masked, at every depth; other objects are kept as they are."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if depth >= DEPTH_MAX:
+        return "..." if isinstance(value, Mapping | list | tuple) else value
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {
+            key: MASK if is_secret_key(str(key)) and item is not None else redact(item, depth + 1)
+            for key, item in items
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item, depth + 1) for item in cast("list[Any]", value)]
+    return value
+
+
+def _mask_pair(match: re.Match[str]) -> str:
+    value = match["value"]
+    if value.lower() in {"bearer", "basic", "digest"} or value.startswith(MASK):
+        return match[0]  # the header net has masked what follows
+    return f"{match['key']}{match['sep']}{MASK}"
