@@ -1,0 +1,560 @@
+"""The State Bus: fragments in, one picture of canonical entities out (decision 0004).
+
+Writing does the least. `put` finds the entity, holds the fragment against the last one of the same source,
+keeps a reference to it and counts one revision. Everything else (merged fields, provenance, freshness,
+confidence, health) is worked out from the kept fragments when somebody reads.
+
+The bus belongs to one thread. It needs no event loop; `steersman.state.feed` turns it when there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from steersman.kernel.clock import Clock, SystemClock, as_utc
+from steersman.kernel.errors import SteersmanError
+from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
+from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
+from steersman.state.aging import Wheel
+from steersman.state.cell import NEVER, Cell
+from steersman.state.changes import ChangeLog
+from steersman.state.drift import DriftLog, DriftSignal
+from steersman.state.freshness import FRESH, Freshness, freshness_of, roll_up
+from steersman.state.history import EntityHistory, History
+from steersman.state.index import Index
+from steersman.state.layer import (
+    CLEARED,
+    Arrival,
+    Layer,
+    Stamp,
+    covers,
+    merged_labels,
+    rebased,
+    rebased_stamp,
+    since,
+    stacked,
+    written_fields,
+    written_labels,
+)
+from steersman.state.limits import (
+    BusFull,
+    BusLimits,
+    EntityTooWide,
+    FutureTimestamp,
+    RevisionsExhausted,
+)
+from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
+from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
+from steersman.state.view import Explanation, Picture, entity_of, explanation_of
+
+SWEEP_MAX = 500
+"""Entities that one sweep looks at: a few milliseconds of work at most."""
+SAMPLE_GAP_MIN_S = 1.0
+SAMPLES_MIN = 8
+"""Samples of an entity however many entities there are."""
+DELETED = "deleted"
+
+
+COUNTERS = (
+    "created",
+    "partial",
+    "stale",
+    "refused",
+    "announced",
+    "forgotten",
+    "skewed",
+    "tombstones_dropped",
+)
+
+
+class StateBus:
+    """One picture of the fleet. See the module for how it works, `docs/architecture.md` for where it stands.
+
+    `clock` is the machine's where none is given. `first_revision`: the bus counts on from there; hand it the
+    number that `state.revisions` reserved, so that no revision is ever given twice.
+    """
+
+    def __init__(
+        self, clock: Clock | None = None, *, limits: BusLimits | None = None, first_revision: int = 0
+    ) -> None:
+        self._clock = clock if clock is not None else SystemClock()
+        self._limits = limits if limits is not None else BusLimits()
+        self._index = Index()
+        self._tables = self._index.tables
+        self._sources = Sources(self._limits)
+        self._revision = first_revision
+        self._ceiling: float = NEVER
+        self._log = ChangeLog(first_revision, self._limits.changes_max)
+        self._changed = self._log.cells.append
+        self._wheel = Wheel()
+        self._tombstones: dict[EntityKey, tuple[float, Cell]] = {}
+        self._revived: list[Iterator[Cell]] = []
+        self._drift = DriftLog(self._limits.drift_max)
+        self._sample_gap_s = SAMPLE_GAP_MIN_S
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._first_revision = first_revision
+
+    # ---- writing
+
+    def put(self, fragment: StateFragment, received_at: datetime | None = None) -> MergeOutcome:
+        """Merge one fragment.
+
+        `received_at` is now where it is not given. Raises `FutureTimestamp`, `BusFull`, `EntityTooWide`,
+        `RevisionsExhausted`; a fragment that raises has changed nothing.
+        """
+        if received_at is not None:
+            return self._land_slowly(self._cell_of(fragment), fragment, self._arrival(1, received_at))
+        return self._land(fragment, self._arrival(1))
+
+    def put_many(
+        self, fragments: Iterable[StateFragment], received_at: datetime | None = None
+    ) -> list[MergeOutcome]:
+        """Merge fragments that arrived together, in their order. One that is refused never loses the others:
+        its outcome has the verdict `refused` and the error."""
+        batch = fragments if isinstance(fragments, list) else list(fragments)
+        arrival = self._arrival(len(batch), received_at)
+        land = self._land
+        outcomes: list[MergeOutcome] = []
+        add = outcomes.append
+        for fragment in batch:
+            try:
+                add(land(fragment, arrival))
+            except SteersmanError as error:
+                self._counts["refused"] += 1
+                add(MergeOutcome(REFUSED, fragment, error=error))
+        return outcomes
+
+    def _land(self, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
+        """The common case: a later word of the only source, which says at least what it said before."""
+        labels = fragment.labels
+        try:
+            cell = self._tables[fragment.entity_type][labels.get(SCOPE_LABEL, "")][fragment.entity_id]
+        except KeyError:
+            return self._land_slowly(None, fragment, arrival)
+        before = cell.layers
+        if len(before) != 1 or cell.announced != FRESH:
+            return self._land_slowly(cell, fragment, arrival)
+        old = before[0]
+        source = old.source
+        observed_at = fragment.observed_at
+        if not (
+            source.name == fragment.source
+            and old.observed_at <= observed_at <= arrival.wall
+            and covers(fragment, old.fragment)
+        ):
+            return self._land_slowly(cell, fragment, arrival)
+        self._revision = revision = self._revision + 1
+        layer = Layer(fragment, observed_at, arrival, revision, source)
+        cell.layers = (layer,)
+        cell.revision = revision
+        source.heard = arrival
+        self._changed(cell)
+        if arrival.monotonic >= cell.sample_at:
+            self._sample(cell, arrival)
+        return MergeOutcome(MERGED, fragment, before, layer)
+
+    def _land_slowly(self, cell: Cell | None, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
+        """Every other case: a new entity or source, several sources, parts, a clock that was set back."""
+        source = self._sources.of(fragment.source, fragment.source_type)
+        observed_at = self._moment(fragment.observed_at, arrival, fragment)
+        self._hear(source, arrival)
+        if cell is not None:
+            self._rebase(cell, arrival)
+            if self._is_stale(cell, source, observed_at):
+                self._counts["stale"] += 1
+                return MergeOutcome(STALE, fragment, cell.layers)
+        before = cell.layers if cell is not None else ()
+        layer = Layer(fragment, observed_at, arrival, self._revision + 1, source)
+        layers = stacked(before, layer)
+        self._check_width(before, layers, layer)
+        if cell is None:
+            cell = self._new_cell(fragment.key)
+        verdict = judge(before, layer) if before else CREATED
+        cell.layers = layers
+        cell.ghost = ()
+        self._tombstones.pop(cell.key, None)
+        self._revise(cell)
+        state, left_s = roll_up(cell.key.entity_type, layers, arrival)
+        cell.announced = state
+        self._wheel.put(cell, arrival.monotonic + left_s)
+        if arrival.monotonic >= cell.sample_at:
+            self._sample(cell, arrival)
+        if verdict != MERGED:
+            self._counts[verdict] += 1
+        return MergeOutcome(verdict, fragment, before, layer)
+
+    def forget(
+        self,
+        entity_type: EntityType,
+        entity_id: str,
+        scope: str | None = None,
+        observed_at: datetime | None = None,
+    ) -> bool:
+        """The entity is gone since `observed_at` (now, where not given): what was observed up to then goes,
+        and what was observed up to then and comes later does not bring it back. Newer observations do.
+
+        True where the entity went. Without a scope: as in `get`. Raises `AmbiguousScope`, `FutureTimestamp`,
+        `BusFull`.
+        """
+        arrival = self._arrival(1)
+        when = self._moment(as_utc(observed_at), arrival) if observed_at is not None else arrival.wall
+        cell = self._index.find(entity_type, entity_id, scope)
+        if cell is None:
+            cell = self._new_cell(EntityKey(entity_type, scope or "", entity_id))
+        self._rebase(cell, arrival)
+        if cell.floor is not None and when <= cell.floor.observed_at:
+            return False
+        cell.floor = Stamp(when, arrival, self._revision + 1)
+        left = since(cell.layers, when)
+        gone = not left and bool(cell.layers)
+        if not left:
+            cell.ghost = cell.layers or cell.ghost
+            cell.announced = DELETED
+            cell.alarm = NEVER
+            self._bury(cell, arrival)
+        if len(left) != len(cell.layers) or not left:
+            self._revise(cell)
+            self._counts["forgotten"] += 1
+        cell.layers = left
+        return gone
+
+    # ---- sources
+
+    def declare_source(self, info: SourceInfo) -> None:
+        """Say what a source promises; may be repeated with other terms. Raises `BusFull`."""
+        self._sources.declare(info)
+
+    def report_source(self, name: str, ok: bool, detail: str = "") -> None:
+        """An attempt to read a source ended: well, or not (and why). An unknown source is taken as declared
+        by this word. Raises `BusFull`."""
+        source = self._sources.of(name, name)
+        if ok:
+            source.failures = 0
+            source.detail = detail
+            self._hear(source, self._now())
+        else:
+            source.failures += 1
+            source.detail = detail
+
+    def source_status(self, name: str) -> SourceStatus | None:
+        """One source as it stands; None where nobody ever named it."""
+        source = self._sources.get(name)
+        return source.status(self._now()) if source is not None else None
+
+    def sources(self) -> list[SourceStatus]:
+        """All sources, by name."""
+        now = self._now()
+        return [source.status(now) for source in self._sources.all()]
+
+    # ---- reading
+
+    @property
+    def revision(self) -> int:
+        """The number of the last change; later changes have larger ones, over restarts too."""
+        return self._revision
+
+    @property
+    def oldest_revision(self) -> int:
+        """Changes after this revision are all remembered; a reader that has reached less must read anew."""
+        return self._log.base
+
+    def __len__(self) -> int:
+        """Entities, without tombstones."""
+        return self._index.count - len(self._tombstones)
+
+    def get(
+        self, entity_type: EntityType, entity_id: str, scope: str | None = None, *, deleted: bool = False
+    ) -> CanonicalEntity | None:
+        """The entity, or None. Without a scope: the only one of that id (`AmbiguousScope` where there are
+        several). A deleted one is given only with `deleted`, as it last was, with `deleted_at`."""
+        cell = self._index.find(entity_type, entity_id, scope)
+        if cell is None or not (cell.layers or deleted):
+            return None
+        return self._view(cell, self._now())
+
+    def entities(
+        self,
+        entity_type: EntityType | None = None,
+        health: HealthState | None = None,
+        scope: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        freshness: str | None = None,
+        after: EntityKey | None = None,
+        deleted: bool = False,
+    ) -> Iterator[CanonicalEntity]:
+        """Entities that match all filters, in order of type, scope and id; `after` goes on behind a key.
+
+        A lazy iterator: each entity is as it is when its turn comes. `health` and `freshness` have to look
+        at each entity of the other filters, so a caller on an event loop should take it in slices.
+        """
+        for cell in self._index.ordered(entity_type, scope, after):
+            layers = cell.layers
+            if not layers and not deleted:
+                continue
+            if labels and not labels.items() <= merged_labels(layers or cell.ghost).items():
+                continue
+            entity = self._view(cell, self._now())
+            if health is not None and entity.health_state is not health:
+                continue
+            if freshness is not None and entity.freshness != freshness:
+                continue
+            yield entity
+
+    def freshness(
+        self, entity_type: EntityType, entity_id: str, scope: str | None = None
+    ) -> Freshness | None:
+        """How current the entity and each of its fields is; None where there is no such entity."""
+        cell = self._live(entity_type, entity_id, scope)
+        return freshness_of(entity_type, cell.layers, self._now()) if cell is not None else None
+
+    def explain(
+        self, entity_type: EntityType, entity_id: str, scope: str | None = None
+    ) -> Explanation | None:
+        """Every field with its provenance; health and confidence with their reasons. None where there is no
+        such entity."""
+        cell = self._live(entity_type, entity_id, scope)
+        return explanation_of(_picture(cell), self._now()) if cell is not None else None
+
+    def history(
+        self, entity_type: EntityType, entity_id: str, scope: str | None = None
+    ) -> EntityHistory | None:
+        """Recent samples of its numeric fields and the changes of its health; None where there is no such
+        entity. Sampled when the entity changes, more rarely the more entities there are."""
+        cell = self._live(entity_type, entity_id, scope)
+        if cell is None:
+            return None
+        return cell.history.read() if cell.history is not None else EntityHistory()
+
+    def changed_since(self, revision: int) -> Iterator[CanonicalEntity]:
+        """Entities and tombstones whose last change came after `revision`, each once, oldest change first.
+        Behind `oldest_revision` the changes are no longer told apart: then everything is given."""
+        if self._log.holds(revision):
+            cells = self._log.after(revision)
+        else:
+            cells = iter(sorted(self._index.cells(), key=lambda cell: cell.revision))
+        for cell in cells:
+            if cell.revision >= 0:
+                yield self._view(cell, self._now())
+
+    def drift(self) -> list[DriftSignal]:
+        """Values that their fields can't have, with counts: a source's shape changed."""
+        return self._drift.read()
+
+    def counters(self) -> dict[str, int]:
+        """Numbers for metrics: what was merged, refused and dropped since the start, and what is held."""
+        counts = self._counts
+        written = self._revision - self._first_revision - counts["announced"] - counts["forgotten"]
+        return {
+            **counts,
+            "merged": written - counts["created"] - counts["partial"],
+            "entities": len(self),
+            "tombstones": len(self._tombstones),
+            "sources": len(self._sources),
+            "drift_dropped": self._drift.dropped,
+        }
+
+    # ---- upkeep
+
+    def due_at(self) -> float:
+        """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
+        if self._revived:
+            return self._now().monotonic
+        first = next(iter(self._tombstones.values()), None)
+        return min(self._wheel.due_at(), first[0] if first is not None else NEVER)
+
+    def sweep(self, entities_max: int = SWEEP_MAX) -> int:
+        """Look at the entities that are due, at most so many; how many were looked at.
+
+        Those whose freshness changed without a word from anybody get a new revision, so that the feed tells
+        of them. Call it until it returns less than `entities_max`, then again at `due_at`.
+        """
+        now = self._now()
+        self._log.trim()
+        self._sample_gap_s = max(SAMPLE_GAP_MIN_S, self._index.count / self._limits.history_samples_per_s)
+        looked = 0
+        while looked < entities_max:
+            cell = self._next_revived() or self._wheel.pop(now.monotonic)
+            if cell is None:
+                break
+            looked += 1
+            self._look(cell, now)
+        while self._tombstones and looked < entities_max:
+            key, (until, cell) = next(iter(self._tombstones.items()))
+            if until > now.monotonic:
+                break
+            del self._tombstones[key]
+            self._drop(cell)
+            looked += 1
+        return looked
+
+    # ---- inside
+
+    def _now(self) -> Arrival:
+        return Arrival(self._clock.now(), self._clock.monotonic())
+
+    def _arrival(self, count: int, received_at: datetime | None = None) -> Arrival:
+        """The moment at which `count` fragments come in; also the checks that are made once for all of them."""
+        if self._revision + count > self._ceiling:
+            raise RevisionsExhausted(
+                f"revision {self._revision} is the last that was reserved; the store must be writable again"
+            )
+        self._log.trim()
+        now = self._now()
+        if received_at is None:
+            return now
+        received_at = as_utc(received_at)
+        past_s = max(0.0, (now.wall - received_at).total_seconds())
+        return Arrival(min(received_at, now.wall), now.monotonic - past_s)
+
+    def _cell_of(self, fragment: StateFragment) -> Cell | None:
+        key = fragment.key
+        return self._tables[key.entity_type].get(key.scope, {}).get(key.entity_id)
+
+    def _live(self, entity_type: EntityType, entity_id: str, scope: str | None) -> Cell | None:
+        cell = self._index.find(entity_type, entity_id, scope)
+        return cell if cell is not None and cell.layers else None
+
+    def _moment(self, stamp: datetime, arrival: Arrival, fragment: StateFragment | None = None) -> datetime:
+        """The time a stamp counts as: our own where it lies a little ahead of our clock."""
+        if stamp <= arrival.wall:
+            return stamp
+        ahead_s = (stamp - arrival.wall).total_seconds()
+        if ahead_s > self._limits.skew_max_s:
+            what = (
+                f"{fragment.key} from source {fragment.source!r}" if fragment is not None else "the deletion"
+            )
+            raise FutureTimestamp(
+                f"{what}: observed_at {stamp.isoformat()} is {ahead_s:.0f} s ahead of our clock "
+                f"{arrival.wall.isoformat()}; at most {self._limits.skew_max_s:.0f} s are put right. "
+                "Set the clocks by NTP",
+                observed_at=stamp.isoformat(),
+                received_at=arrival.wall.isoformat(),
+            )
+        self._counts["skewed"] += 1
+        return arrival.wall
+
+    def _hear(self, source: Source, arrival: Arrival) -> None:
+        """The source lives. Where it was dead, what it holds is looked at again."""
+        if source.heard is None:
+            source.heard = arrival
+        elif arrival.monotonic >= source.heard.monotonic:
+            if source.is_dead(arrival):
+                self._revived.append(self._held_by(source))
+            source.heard = arrival
+
+    def _held_by(self, source: Source) -> Iterator[Cell]:
+        for cell in list(self._index.cells()):
+            if cell.announced != FRESH and any(layer.source is source for layer in cell.layers):
+                yield cell
+
+    def _next_revived(self) -> Cell | None:
+        while self._revived:
+            cell = next(self._revived[0], None)
+            if cell is not None:
+                return cell
+            del self._revived[0]
+        return None
+
+    def _rebase(self, cell: Cell, arrival: Arrival) -> None:
+        """Put what lies ahead of a clock that was set back onto the new clock, at its true age."""
+        if any(layer.observed_at > arrival.wall for layer in cell.layers):
+            cell.layers = tuple(rebased(layer, arrival) for layer in cell.layers)
+        if cell.floor is not None:
+            cell.floor = rebased_stamp(cell.floor, arrival)
+
+    def _is_stale(self, cell: Cell, source: Source, observed_at: datetime) -> bool:
+        if cell.floor is not None and observed_at <= cell.floor.observed_at:
+            return True
+        return any(layer.source is source and observed_at < layer.observed_at for layer in cell.layers)
+
+    def _check_width(self, before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer) -> None:
+        if len(layers) == 1 or (before and len(layers) == len(before) and new in layers):
+            known = next((old for old in before if old.source is new.source), None)
+            if known is None or known.fragment.fields.keys() >= new.fragment.fields.keys():
+                return
+        limits = self._limits
+        for what, count, limit in (
+            ("fields", len(written_fields(layers)), limits.fields_per_entity_max),
+            ("labels", len(written_labels(layers)), limits.labels_per_entity_max),
+            ("sources", len({layer.source for layer in layers}), limits.sources_per_entity_max),
+        ):
+            if count > limit:
+                raise EntityTooWide(
+                    f"{new.fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
+                )
+
+    def _new_cell(self, key: EntityKey) -> Cell:
+        limit = self._limits.entities_max
+        if self._index.count >= limit:
+            if not self._tombstones:
+                raise BusFull(
+                    f"{key} is one too many: the bus holds {limit} entities; raise the limit or forget some",
+                    limit=limit,
+                )
+            self._drop_tombstone()
+        cell = Cell(key)
+        self._index.add(cell)
+        return cell
+
+    def _bury(self, cell: Cell, arrival: Arrival) -> None:
+        self._tombstones.pop(cell.key, None)
+        if len(self._tombstones) >= self._limits.tombstones_max:
+            self._drop_tombstone()
+        self._tombstones[cell.key] = (arrival.monotonic + self._limits.tombstone_ttl_s, cell)
+
+    def _drop_tombstone(self) -> None:
+        """Make room: the oldest deletion is no longer remembered."""
+        key = next(iter(self._tombstones))
+        _, cell = self._tombstones.pop(key)
+        self._drop(cell)
+        self._counts["tombstones_dropped"] += 1
+
+    def _drop(self, cell: Cell) -> None:
+        self._index.remove(cell)
+        cell.revision = -1
+        cell.alarm = NEVER
+
+    def _revise(self, cell: Cell) -> None:
+        self._revision += 1
+        cell.revision = self._revision
+        self._changed(cell)
+
+    def _look(self, cell: Cell, now: Arrival) -> None:
+        """The entity may have aged: tell of it if so, and come back when it may again."""
+        state, left_s = roll_up(cell.key.entity_type, cell.layers, now)
+        if state != cell.announced:
+            cell.announced = state
+            self._revise(cell)
+            self._counts["announced"] += 1
+            self._note_health(cell, now)
+        self._wheel.put(cell, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
+
+    def _sample(self, cell: Cell, arrival: Arrival) -> None:
+        cell.sample_at = arrival.monotonic + self._sample_gap_s
+        values = {n: w.value for n, w in written_fields(cell.layers).items() if w.value is not CLEARED}
+        if cell.history is None:
+            cell.history = History()
+        share = self._limits.history_values_max // ((self._index.count or 1) * (1 + len(values)))
+        cell.history.add(arrival.wall, values, max(SAMPLES_MIN, min(share, self._limits.history_samples_max)))
+        self._note_health(cell, arrival)
+
+    def _note_health(self, cell: Cell, now: Arrival) -> None:
+        if cell.history is None:
+            cell.history = History()
+        entity = self._view(cell, now)
+        cell.history.note_health(now.wall, entity.health_state, self._limits.health_changes_max)
+
+    def _view(self, cell: Cell, now: Arrival) -> CanonicalEntity:
+        def drift(entity_type: EntityType, field: str, detail: str) -> None:
+            self._drift.note(entity_type, field, detail, now.wall)
+
+        return entity_of(_picture(cell), now, drift)
+
+
+def _picture(cell: Cell) -> Picture:
+    if cell.layers or cell.floor is None:
+        return Picture(cell.key, cell.layers, cell.revision, None)
+    return Picture(cell.key, cell.ghost, cell.revision, cell.floor.observed_at)

@@ -1,0 +1,159 @@
+"""How far an entity's picture can be trusted: 0 to 1, in four items that multiply (decision 0010).
+
+- *freshness*: mean over the fields that count (the expected ones that are known; where none is, all): fresh 1,
+  stale 0.5, expired 0.
+- *coverage*: expected fields that are known, of all expected ones. A type that expects none has 1.
+- *sources*: mean over the sources that hold a field: alive 1, last attempt failed 0.7, dead 0.
+- *agreement*: of the fields that at least two living sources speak of, the share on which they agree.
+
+The same fragments, sources and time give the same score: nothing is learned and nothing is random.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from steersman.kinds.entity import EVENT, EntityType
+from steersman.kinds.fields import FIELDS
+from steersman.state.freshness import FRESH, STALE, judge_field, pace_of
+from steersman.state.layer import CLEARED, Arrival, Layer, Written, said_fields
+
+WEIGHTS = {FRESH: 1.0, STALE: 0.5}
+FAILING_SCORE = 0.7
+"""One failed attempt costs less than a stale value: what it said last still stands, its next word may not come."""
+TOLERANCE = 0.05
+"""Two numbers within 5 % of the larger one agree: two samplers never look at the same instant."""
+_DIGITS = 4
+
+_EXPECTED = {
+    entity_type: tuple(spec.name for spec in specs.values() if spec.expected)
+    for entity_type, specs in FIELDS.items()
+}
+
+
+class ConfidenceItem(Struct, frozen=True):
+    """One factor and what it was worked out from."""
+
+    name: str
+    score: float
+    detail: str
+
+
+class Confidence(Struct, frozen=True):
+    """The product of the items' scores."""
+
+    score: float
+    items: tuple[ConfidenceItem, ...]
+
+
+def confidence_of(
+    entity_type: EntityType,
+    layers: tuple[Layer, ...],
+    now: Arrival,
+    fields: dict[str, Written],
+    states: dict[str, str] | None = None,
+) -> Confidence:
+    """The score of an entity. `states` are the classes of its fields, where the caller has them already."""
+    known = {name: w for name, w in fields.items() if w.value is not CLEARED}
+    if states is None:
+        states = {n: judge_field(w, pace_of(entity_type, n), now)[0] for n, w in known.items()}
+    items = (
+        _freshness(entity_type, known, states),
+        _coverage(entity_type, known),
+        _sources(known, layers, now),
+        _agreement(layers, now),
+    )
+    score = 1.0
+    for item in items:
+        score *= item.score
+    return Confidence(round(score, _DIGITS), items)
+
+
+def score_of_one(entity_type: EntityType, layer: Layer, states: dict[str, str], now: Arrival) -> float:
+    """The score alone, for the common entity that one source knows; equal to `confidence_of(...).score`."""
+    expected = _EXPECTED[entity_type]
+    known = [name for name in expected if name in states]
+    counted = known or [name for name in states if pace_of(entity_type, name) != EVENT]
+    total = 0.0
+    for name in counted:
+        total += WEIGHTS.get(states[name], 0.0)
+    score = round(total / len(counted), _DIGITS) if counted else 0.0
+    if expected:
+        score *= round(len(known) / len(expected), _DIGITS)
+    return round(score * round(_trust(layer, now), _DIGITS), _DIGITS)
+
+
+def _freshness(entity_type: EntityType, known: dict[str, Written], states: dict[str, str]) -> ConfidenceItem:
+    counted = [name for name in _EXPECTED[entity_type] if name in known]
+    of = "expected fields"
+    if not counted:
+        counted = [name for name in known if pace_of(entity_type, name) != EVENT]
+        of = "fields"
+    if not counted:
+        return ConfidenceItem("freshness", 0.0, "nothing is known")
+    score = sum(WEIGHTS.get(states[name], 0.0) for name in counted) / len(counted)
+    fresh = sum(states[name] == FRESH for name in counted)
+    late = [f"{name} {states[name]}" for name in counted if states[name] != FRESH]
+    detail = f"{fresh} of {len(counted)} {of} are fresh" + (f" ({', '.join(late)})" if late else "")
+    return ConfidenceItem("freshness", round(score, _DIGITS), detail)
+
+
+def _coverage(entity_type: EntityType, known: dict[str, Written]) -> ConfidenceItem:
+    expected = _EXPECTED[entity_type]
+    if not expected:
+        return ConfidenceItem("coverage", 1.0, "no field is expected of this type")
+    missing = [name for name in expected if name not in known]
+    score = (len(expected) - len(missing)) / len(expected)
+    detail = f"{len(expected) - len(missing)} of {len(expected)} expected fields are known"
+    detail += f" (missing: {', '.join(missing)})" if missing else ""
+    return ConfidenceItem("coverage", round(score, _DIGITS), detail)
+
+
+def _sources(known: dict[str, Written], layers: tuple[Layer, ...], now: Arrival) -> ConfidenceItem:
+    holders = {w.layer.source.name: w.layer for w in known.values()}
+    if not holders:
+        holders = {layer.source.name: layer for layer in layers}
+    scores = {name: _trust(layer, now) for name, layer in sorted(holders.items())}
+    if not scores:
+        return ConfidenceItem("sources", 0.0, "no source speaks of it")
+    detail = ", ".join(f"{name} {_WORDS[score]}" for name, score in scores.items())
+    return ConfidenceItem("sources", round(sum(scores.values()) / len(scores), _DIGITS), detail)
+
+
+_WORDS = {0.0: "silent", FAILING_SCORE: "failing", 1.0: "alive"}
+
+
+def _trust(layer: Layer, now: Arrival) -> float:
+    source = layer.source
+    if source.is_dead(now):
+        return 0.0
+    return FAILING_SCORE if source.failures else 1.0
+
+
+def _agreement(layers: tuple[Layer, ...], now: Arrival) -> ConfidenceItem:
+    said: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        if layer.source.is_dead(now):
+            continue
+        for name, value in said_fields(layer):
+            said.setdefault(name, {})[layer.source.name] = (
+                value  # a source's later layer stands after its earlier
+            )
+    shared = {name: by for name, by in said.items() if len(by) > 1}
+    if not shared:
+        return ConfidenceItem("agreement", 1.0, "no field has two living sources")
+    split = [name for name, by in shared.items() if not _agree(list(by.values()))]
+    score = (len(shared) - len(split)) / len(shared)
+    detail = f"{len(shared) - len(split)} of {len(shared)} shared fields agree"
+    detail += f" (not: {', '.join(sorted(split))})" if split else ""
+    return ConfidenceItem("agreement", round(score, _DIGITS), detail)
+
+
+def _agree(values: list[Any]) -> bool:
+    first = values[0]
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        low, high = min(values), max(values)
+        return high - low <= TOLERANCE * max(abs(low), abs(high))
+    return all(value == first for value in values)

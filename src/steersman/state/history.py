@@ -1,0 +1,92 @@
+"""The recent past of one entity: numbers for sparklines, and changes of health. Bounded, never persisted."""
+
+from __future__ import annotations
+
+from array import array
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from steersman.kinds.entity import HealthState
+
+_NAN = float("nan")
+
+
+class HealthChange(Struct, frozen=True):
+    """The health an entity took on, and when that was noticed."""
+
+    at: datetime
+    health: HealthState
+
+
+class Sample(Struct, frozen=True):
+    """The numeric fields at one moment; a field without a value then is left out."""
+
+    at: datetime
+    values: dict[str, float]
+
+
+class EntityHistory(Struct, frozen=True):
+    """What `StateBus.history` answers: both oldest first."""
+
+    samples: tuple[Sample, ...] = ()
+    health: tuple[HealthChange, ...] = ()
+
+
+class History:
+    """Rows of numbers in one flat array each for times and values: 8 bytes a number, no object for a row."""
+
+    __slots__ = ("_health", "_names", "_times", "_values")
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._times = array("d")
+        self._values = array("d")
+        self._health: list[HealthChange] = []
+
+    @property
+    def size(self) -> int:
+        """Numbers it holds."""
+        return len(self._times) + len(self._values)
+
+    def add(self, at: datetime, values: dict[str, Any], samples_max: int) -> None:
+        """Keep the numeric ones among `values`; the oldest rows beyond `samples_max` go."""
+        numbers = {n: float(v) for n, v in values.items() if type(v) is float or type(v) is int}
+        if any(name not in self._names for name in numbers):
+            self._widen(tuple(numbers))
+        self._times.append(at.timestamp())
+        self._values.extend([numbers.get(name, _NAN) for name in self._names])
+        excess = len(self._times) - max(1, samples_max)
+        if excess > 0:
+            del self._times[:excess]
+            del self._values[: excess * len(self._names)]
+
+    def note_health(self, at: datetime, health: HealthState, changes_max: int) -> bool:
+        """Keep the health if it differs from the last one; whether it did."""
+        if self._health and self._health[-1].health is health:
+            return False
+        self._health.append(HealthChange(at, health))
+        del self._health[: max(0, len(self._health) - changes_max)]
+        return True
+
+    def read(self) -> EntityHistory:
+        """All of it."""
+        width = len(self._names)
+        samples: list[Sample] = []
+        for i, at in enumerate(self._times):
+            row = self._values[i * width : (i + 1) * width]
+            values = {n: v for n, v in zip(self._names, row, strict=True) if v == v}
+            samples.append(Sample(datetime.fromtimestamp(at, UTC), values))
+        return EntityHistory(tuple(samples), tuple(self._health))
+
+    def _widen(self, new_names: tuple[str, ...]) -> None:
+        old_width = len(self._names)
+        names = self._names + tuple(n for n in new_names if n not in self._names)
+        padding = [_NAN] * (len(names) - old_width)
+        values = array("d")
+        for i in range(len(self._times)):
+            values.extend(self._values[i * old_width : (i + 1) * old_width])
+            values.extend(padding)
+        self._names = names
+        self._values = values

@@ -1,0 +1,246 @@
+"""Building what readers see: the canonical entity, and the explanation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityKey, EntityType
+from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
+from steersman.state.confidence import Confidence, confidence_of, score_of_one
+from steersman.state.freshness import FRESH, Freshness, freshness_of, judge_field, pace_of, roll_up
+from steersman.state.health.verdict import HealthVerdict, health_of
+from steersman.state.layer import (
+    CLEARED,
+    Arrival,
+    Layer,
+    Written,
+    age_s,
+    merged_labels,
+    said_fields,
+    written_fields,
+    written_labels,
+)
+from steersman.state.sources import SourceStatus
+
+Drift = Callable[[EntityType, str, str], None]
+"""Told of a value that its field can't have: type, field, what was wrong."""
+
+UNKNOWN_WORD = "unknown"
+
+_ACCEPTED: dict[EntityType, dict[str, tuple[type, ...]]] = {
+    entity_type: {
+        name: (float, int) if spec.type is float else (list, tuple) if spec.type is list else (spec.type,)
+        for name, spec in specs.items()
+    }
+    for entity_type, specs in FIELDS.items()
+}
+_WORDS: dict[EntityType, dict[str, frozenset[str]]] = {
+    entity_type: {name: frozenset(spec.words) | {UNKNOWN_WORD} for name, spec in specs.items() if spec.words}
+    for entity_type, specs in FIELDS.items()
+}
+
+
+class OtherWord(Struct, frozen=True):
+    """What another source says of the same field, which lost to a newer word."""
+
+    source: str
+    value: Any
+    observed_at: datetime
+
+
+class FieldExplanation(Struct, frozen=True):
+    """A field with its provenance. `skewed`: its source's clock was ahead of ours and the stamp was moved.
+    `cleared`: its source said that it is no more, and `value` is None."""
+
+    value: Any
+    source: str
+    source_type: str
+    observed_at: datetime
+    received_at: datetime
+    age_s: float
+    freshness: str
+    pace: str
+    unit: str
+    skewed: bool = False
+    cleared: bool = False
+    others: tuple[OtherWord, ...] = ()
+
+
+class LabelExplanation(Struct, frozen=True):
+    """A label with its provenance."""
+
+    value: str
+    source: str
+    observed_at: datetime
+
+
+class Explanation(Struct, frozen=True):
+    """Why an entity looks as it does."""
+
+    key: EntityKey
+    revision: int
+    deleted_at: datetime | None
+    fields: dict[str, FieldExplanation]
+    labels: dict[str, LabelExplanation]
+    freshness: Freshness
+    health: HealthVerdict
+    confidence: Confidence
+    sources: tuple[SourceStatus, ...]
+
+
+class Picture(NamedTuple):
+    """What of a cell the view is made from: taken at one moment, so that it is consistent."""
+
+    key: EntityKey
+    layers: tuple[Layer, ...]
+    revision: int
+    deleted_at: datetime | None
+
+
+def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
+    """The canonical entity."""
+    key, layers, revision, deleted_at = picture
+    entity_type = key.entity_type
+    if not layers:  # deleted, and nothing was ever known of it
+        return ENTITY_CLASSES[entity_type](
+            entity_id=key.entity_id,
+            entity_type=entity_type,
+            scope=key.scope,
+            observed_at=deleted_at or now.wall,
+            deleted_at=deleted_at,
+            revision=revision,
+        )
+    fields = written_fields(layers)
+    values, states, outdated = _values(entity_type, fields, now)
+    state, _ = roll_up(entity_type, layers, now, fields)
+    signals = {name: value for name, value in values.items() if states[name] == FRESH}
+    health = health_of(entity_type, signals, now.wall, outdated)
+    if len(layers) == 1:
+        score = score_of_one(entity_type, layers[0], states, now)
+    else:
+        score = confidence_of(entity_type, layers, now, fields, states).score
+    labels = merged_labels(layers)
+    declared, extra = split_values(entity_type, values, drift)
+    newest = max(layers, key=lambda layer: (layer.observed_at, layer.source.rank, layer.revision))
+    return ENTITY_CLASSES[entity_type](
+        entity_id=key.entity_id,
+        entity_type=entity_type,
+        scope=key.scope,
+        source_type=newest.fragment.source_type,
+        scheduler_domain=domain_of(values, labels),
+        workload_type=workload_of(values, labels),
+        health_state=health.health,
+        health_reasons=health.reasons,
+        confidence_score=score if deleted_at is None else 0.0,
+        freshness=state,
+        observed_at=newest.observed_at,
+        deleted_at=deleted_at,
+        labels=labels,
+        sources=tuple(sorted({layer.source.name for layer in layers})),
+        revision=revision,
+        extra=extra,
+        **declared,
+    )
+
+
+def explanation_of(picture: Picture, now: Arrival) -> Explanation:
+    """All of it, with reasons."""
+    key, layers, revision, deleted_at = picture
+    entity_type = key.entity_type
+    fields = written_fields(layers)
+    values, states, outdated = _values(entity_type, fields, now)
+    signals = {name: value for name, value in values.items() if states[name] == FRESH}
+    labels = {
+        name: LabelExplanation(w.value, w.layer.source.name, w.stamp.observed_at)
+        for name, w in written_labels(layers).items()
+        if w.value is not CLEARED
+    }
+    sources = {layer.source.name: layer.source for layer in layers}
+    return Explanation(
+        key=key,
+        revision=revision,
+        deleted_at=deleted_at,
+        fields={name: _explain_field(entity_type, name, w, layers, now) for name, w in fields.items()},
+        labels=labels,
+        freshness=freshness_of(entity_type, layers, now),
+        health=health_of(entity_type, signals, now.wall, outdated),
+        confidence=confidence_of(entity_type, layers, now, fields, states),
+        sources=tuple(sources[name].status(now) for name in sorted(sources)),
+    )
+
+
+def split_values(
+    entity_type: EntityType, values: dict[str, Any], drift: Drift
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Declared fields and the rest. A value of another type than its field's goes to the rest, so that the
+    entity keeps to its schema and nothing is lost; an unknown word becomes `unknown`. Both are drift."""
+    accepted = _ACCEPTED[entity_type]
+    words = _WORDS[entity_type]
+    declared: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in values.items():
+        types = accepted.get(name)
+        if types is None:
+            if name not in COMMON_FIELDS:
+                extra[name] = value
+        elif type(value) in types:
+            if name in words and value not in words[name]:
+                drift(entity_type, name, f"unknown word {value!r:.60}")
+                value = UNKNOWN_WORD
+            declared[name] = value
+        else:
+            drift(entity_type, name, f"a value of type {type(value).__name__}")
+            extra[name] = value
+    return declared, extra
+
+
+def _values(
+    entity_type: EntityType, fields: dict[str, Written], now: Arrival
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+    """The values, the class of each, and the classes of those that are not fresh."""
+    values: dict[str, Any] = {}
+    states: dict[str, str] = {}
+    outdated: dict[str, str] = {}
+    for name, written in fields.items():
+        if written.value is CLEARED:
+            continue
+        state, _ = judge_field(written, pace_of(entity_type, name), now)
+        values[name] = written.value
+        states[name] = state
+        if state != FRESH:
+            outdated[name] = state
+    return values, states, outdated
+
+
+def _explain_field(
+    entity_type: EntityType, name: str, written: Written, layers: tuple[Layer, ...], now: Arrival
+) -> FieldExplanation:
+    pace = pace_of(entity_type, name)
+    layer, stamp = written.layer, written.stamp
+    spec = FIELDS[entity_type].get(name)
+    cleared = written.value is CLEARED
+    others = tuple(
+        OtherWord(other.source.name, None if value is CLEARED else value, other.stamp(name).observed_at)
+        for other in layers
+        if other.source is not layer.source
+        for said, value in said_fields(other)
+        if said == name
+    )
+    return FieldExplanation(
+        value=None if cleared else written.value,
+        source=layer.source.name,
+        source_type=layer.fragment.source_type,
+        observed_at=stamp.observed_at,
+        received_at=stamp.arrival.wall,
+        age_s=age_s(stamp, now),
+        freshness=judge_field(written, pace, now)[0],
+        pace=pace,
+        unit=spec.unit if spec is not None else "",
+        skewed=stamp is layer and layer.fragment.observed_at > layer.observed_at,
+        cleared=cleared,
+        others=others,
+    )
