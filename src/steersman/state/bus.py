@@ -57,16 +57,19 @@ SAMPLES_MIN = 8
 DELETED = "deleted"
 
 
-COUNTERS = (
+COUNTERS: tuple[str, ...] = (
     "created",
     "partial",
     "stale",
+    "stale_kept",
     "refused",
     "announced",
     "forgotten",
     "skewed",
     "tombstones_dropped",
 )
+"""What is counted as it happens. `stale_kept`: those of `stale` whose source had not said anything newer; their
+words lost, and are kept beside the winners. Merged fragments are not counted but worked out."""
 
 
 class StateBus:
@@ -183,6 +186,7 @@ class StateBus:
             self._sample(cell, arrival)
         if verdict != MERGED:
             self._counts[verdict] += 1
+            self._counts["stale_kept"] += verdict == STALE
         return MergeOutcome(verdict, fragment, before, layer)
 
     def forget(
@@ -349,7 +353,7 @@ class StateBus:
         written = self._revision - self._first_revision - counts["announced"] - counts["forgotten"]
         return {
             **counts,
-            "merged": written - counts["created"] - counts["partial"],
+            "merged": written - counts["created"] - counts["partial"] - counts["stale_kept"],
             "entities": len(self),
             "tombstones": len(self._tombstones),
             "sources": len(self._sources),
@@ -396,7 +400,7 @@ class StateBus:
         return Arrival(self._clock.now(), self._clock.monotonic())
 
     def _arrival(self, count: int, received_at: datetime | None = None) -> Arrival:
-        """The moment at which `count` fragments come in; also the checks that are made once for all of them."""
+        """The moment at which `count` fragments come in, after the checks made once for all of them."""
         if self._revision + count > self._ceiling:
             raise RevisionsExhausted(
                 f"revision {self._revision} is the last that was reserved; the store must be writable again"

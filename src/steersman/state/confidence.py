@@ -1,7 +1,7 @@
 """How far an entity's picture can be trusted: 0 to 1, in four items that multiply (decision 0010).
 
-- *freshness*: mean over the fields that count (the expected ones that are known; where none is, all): fresh 1,
-  stale 0.5, expired 0.
+- *freshness*: mean over the fields that count (the expected ones that are known; where none is, all):
+  fresh 1, stale 0.5, expired 0.
 - *coverage*: expected fields that are known, of all expected ones. A type that expects none has 1.
 - *sources*: mean over the sources that hold a field: alive 1, last attempt failed 0.7, dead 0.
 - *agreement*: of the fields that at least two living sources speak of, the share on which they agree.
@@ -22,7 +22,7 @@ from steersman.state.layer import CLEARED, Arrival, Layer, Written, said_fields
 
 WEIGHTS = {FRESH: 1.0, STALE: 0.5}
 FAILING_SCORE = 0.7
-"""One failed attempt costs less than a stale value: what it said last still stands, its next word may not come."""
+"""One failed attempt costs less than a stale value: what was said last still stands."""
 TOLERANCE = 0.05
 """Two numbers within 5 % of the larger one agree: two samplers never look at the same instant."""
 _DIGITS = 4

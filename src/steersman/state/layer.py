@@ -74,7 +74,7 @@ class Layer(Struct, frozen=True, gc=False):
 
 
 class Written(Struct, frozen=True, gc=False):
-    """Who has a field (or label), with what. `value` is CLEARED where the newest word is that it is no more."""
+    """Who has a field (or label), with what; CLEARED where the newest word is that it is no more."""
 
     value: Any
     layer: Layer

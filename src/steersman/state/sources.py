@@ -145,7 +145,8 @@ class Sources:
         limit = self._limits.sources_max
         if len(self._by_name) >= limit:
             raise BusFull(
-                f"source {info.name!r} is one too many: the bus knows {limit} sources; push under fewer names",
+                f"source {info.name!r} is one too many: the bus knows {limit} sources; "
+                "push under fewer names",
                 limit=limit,
             )
         source = self._by_name[info.name] = Source(info, declared=declared)

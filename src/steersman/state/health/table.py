@@ -87,7 +87,8 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Planned(Struct, frozen=True, forbid_unknown_fields=True):
-    """A state that somebody wants (maintenance, cordon, power saving): told as a condition, not as ill health."""
+    """A state that somebody wants (maintenance, cordon, power saving): told as a condition,
+    not as ill health."""
 
     name: str
     detail: str
@@ -193,16 +194,17 @@ def check_of(entry: Rule | Planned) -> Check:
 def _compile(test: Test) -> Check:
     (op,) = _operators(test)
     compare = _COMPARE[op]
-    name, wanted = test.field, getattr(test, op)
+    name = test.field
+    wanted: Any = getattr(test, op)
     if op == "words":
         wanted = frozenset(word.lower() for word in wanted)
     elif op == "in_":
         wanted = frozenset(wanted)
-    of_field = op.endswith("_field")
+    other: str | None = wanted if op.endswith("_field") else None
 
     def check(signals: Signals, now: datetime) -> Tri:
         value = signals.get(name)
-        against = signals.get(wanted) if of_field else wanted
+        against = signals.get(other) if other is not None else wanted
         if value is None or against is None:
             return None
         try:

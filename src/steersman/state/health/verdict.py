@@ -31,7 +31,7 @@ class Condition(Struct, frozen=True):
 class HealthVerdict(Struct, frozen=True):
     """An entity's health.
 
-    - `reasons`: the rules that spoke, worst first; where none did, what the health rests on or what is missing.
+    - `reasons`: the rules that spoke, worst first; where none did, what it rests on or what is missing.
     - `conditions`: planned states that hold.
     - `unjudged`: rules that could not be judged, each with the signals that are missing or out of date.
     - `table`: the table and its version.
