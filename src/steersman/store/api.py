@@ -22,9 +22,17 @@ from steersman.kernel.errors import InvalidInput, Refused, SteersmanError, Unava
 KEY_MAX_CHARS = 1024
 VALUE_MAX_BYTES = 4 * MIB
 COMMIT_WRITES_MAX = 1024
+COMMIT_CONDITIONS_MAX = 1024
+COMMIT_MAX_BYTES = 16 * MIB
+"""Keys and values of one commit together."""
 PAGE_MAX = 10_000
+PAGE_MAX_BYTES = 16 * MIB
+"""A page ends early, with `after` set, once its values reach this; it holds one record at least."""
 LEASE_TTL_MIN_S = 1.0
 LEASE_TTL_MAX_S = 86_400.0
+LEASES_MAX = 100_000
+LEASE_KEYS_MAX = 10_000
+"""Keys that may hang on one lease: they all go in one commit when it ends."""
 
 
 class Record(Struct, frozen=True):
@@ -136,11 +144,22 @@ class StoreUnavailable(Unavailable):
     title = "Store unavailable"
 
 
+class StoreClosed(StoreUnavailable):
+    """The store was closed, or not opened yet: a mistake in the order of things, not of the disk."""
+
+    code = "store_closed"
+    title = "Store closed"
+
+
 class Store(Protocol):
     """A backend. Open it with `async with`; all methods may be called from any task of the loop."""
 
     async def get(self, key: str) -> Record | None:
-        """The key's record now; None where it does not exist."""
+        """The key's record now; None where it does not exist.
+
+        A caller sees every commit that returned before it asked. A key whose lease is over is not returned,
+        also where the store is a moment late in deleting it.
+        """
         ...
 
     async def list(
@@ -149,15 +168,16 @@ class Store(Protocol):
         """Records under `prefix` in key order, at most `limit`, those behind `after`.
 
         One consistent snapshot: the newest, or the one at `revision` (pass a page's own to go on in it).
-        Raises `Compacted`, `FutureRevision`.
+        `after` need not exist, nor start with `prefix`. Raises `Compacted`, `FutureRevision`.
         """
         ...
 
     async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
         """All writes or none, at one new revision, durable when this returns; the revision is returned.
 
-        Each key at most once among the writes (`InvalidInput`). Where the writes come to nothing (none, or
-        deletes of absent keys) the conditions still hold and the present revision is returned.
+        Each key at most once among the writes (`InvalidInput`); a commit over a bound is `TooLarge`. Where
+        the writes come to nothing (none, or deletes of absent keys) the conditions are checked all the same,
+        and the present revision is returned.
         Raises `Conflict` (first failed check), `LeaseExpired`, `StoreUnavailable`. Cancelling the caller
         does not undo a commit that was handed over.
         """
@@ -168,12 +188,18 @@ class Store(Protocol):
 
         Events of one commit share its revision and come in key order. The iterator raises `Compacted` where
         history it needs is gone (also when this watcher is slower than compaction) and `FutureRevision`.
-        Leaving the context ends it.
+        Leaving the context ends it; closing the store ends the iteration. The caller's speed is its own
+        affair: a slow watcher reads what it missed from history, and holds up neither writers nor others.
         """
         ...
 
     async def lease(self, ttl_s: float) -> Lease:
-        """Grant a lease of `ttl_s`, durable. It ends `ttl_s` after the grant or the last renewal."""
+        """Grant a lease of `ttl_s`, durable. It ends `ttl_s` after the grant or the last renewal.
+
+        Only time in which the store is open counts, by the monotonic clock: a step of the wall clock neither
+        shortens nor stretches a lease, and a restart never ends one early (docs/decisions/0009).
+        Raises `InvalidInput` for a time out of bounds, `TooMany` at `LEASES_MAX`.
+        """
         ...
 
     async def renew(self, lease: Lease) -> None:
@@ -187,7 +213,9 @@ class Store(Protocol):
     async def compact(self, before_revision: int) -> None:
         """Forget history before that revision: superseded values and old deletions. Live records stay.
 
-        Repeating it, or asking for less than was compacted before, does nothing. Raises `FutureRevision`.
+        From then on the snapshot at that revision is the oldest to be read, and a watch may start from the
+        revision before it. Repeating it, or asking for less than was compacted before, does nothing.
+        Raises `FutureRevision`.
         """
         ...
 

@@ -1,0 +1,168 @@
+"""The store's file: who may have it, how it is opened, whether it is whole.
+
+The lock is an OS lock on `<file>.lock`, which the kernel drops when its holder dies, however it dies. It is
+not on the database itself: closing any descriptor of that file would drop SQLite's own locks on it. The lock
+file stays when the store closes; deleting it would let two processes lock two different files of that name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from steersman.kernel.bounds import KIB, MIB
+from steersman.store.sqlite import failures, schema
+
+FILE_MODE = 0o600
+BUSY_TIMEOUT_MS = 2_000
+"""How long a write waits for a program that looks into the file by hand."""
+
+CHECKPOINT_PAGES = 2_000
+"""Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the database."""
+
+WAL_KEEP_MAX_BYTES = 64 * MIB
+"""The write-ahead log's file is cut back to this once it was moved."""
+
+CHECK_MAX_BYTES = 128 * MIB
+"""Files up to this are checked whole when opened (about 1 s a GiB); larger ones when asked to."""
+
+CACHE_KIB = 16 * KIB
+
+
+class FileLock:
+    """The right to write the file, held by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Take it at once, or raise `StoreLocked` with the holder's pid."""
+        name = self._path.with_name(self._path.name + ".lock")
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = _pid(os.pread(descriptor, 32, 0))
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise failures.locked(self._path, holder) from None
+            raise
+        self._descriptor = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            pass  # on a full disk the lock still holds, only its note is missing
+
+    def drop(self) -> None:
+        """Give it back. Repeating it does nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def prepare(path: Path) -> None:
+    """Make sure that a database file is there that we may write, mode 0600 where we make it."""
+    if not path.parent.is_dir():
+        raise failures.misplaced(path, f"can't be made: there is no folder {path.parent}; create it first")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        os.close(descriptor)
+        _sync_folder(path.parent)
+        return
+    if stat.S_ISDIR(mode):
+        raise failures.misplaced(path, "is a folder: name a file in it")
+    if not stat.S_ISREG(mode):
+        raise failures.misplaced(path, "is no regular file: name one")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise failures.read_only(path)
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes. The caller holds the lock."""
+    db = _connect(path)
+    try:
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise failures.misplaced(path, f"is on a file system without shared memory (journal mode {mode})")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES:d}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_MAX_BYTES:d}")
+        db.execute("PRAGMA foreign_keys = OFF")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and never moves the write-ahead log."""
+    db = _connect(path)
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    return db
+
+
+def check(db: sqlite3.Connection, path: Path, max_bytes: int | None = CHECK_MAX_BYTES) -> None:
+    """Look for damage: the whole file where it is not larger than `max_bytes`. Raises `StoreCorrupt`."""
+    pages = int(db.execute("PRAGMA page_count").fetchone()[0])
+    page_bytes = int(db.execute("PRAGMA page_size").fetchone()[0])
+    if max_bytes is not None and pages * page_bytes > max_bytes:
+        return
+    found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    if found != "ok":
+        raise failures.corrupt(path, " ".join(found.split())[:200])
+
+
+def open_checked(path: Path) -> sqlite3.Connection:
+    """Prepare, open, check and migrate; the writer's connection. Raises `StoreUnavailable`."""
+    try:
+        db = open_writer(path)
+    except sqlite3.Error as error:
+        raise failures.from_sqlite(error, path) from error
+    try:
+        check(db, path)
+        schema.migrate(db, path, schema.migrations())
+    except sqlite3.Error as error:
+        db.close()
+        raise failures.from_sqlite(error, path) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Each connection stays in one thread, but is closed by whoever ends that thread.
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        check_same_thread=False,
+        cached_statements=64,
+    )
+    db.execute(f"PRAGMA cache_size = -{CACHE_KIB:d}")
+    return db
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name durable, as its content will be."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _pid(text: bytes) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
