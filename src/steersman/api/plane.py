@@ -1,0 +1,46 @@
+"""What the API reads: handed over by the program, so that the API wires nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steersman.api.auth import Tokens
+from steersman.api.settings import ApiSettings
+from steersman.kernel.clock import Clock
+from steersman.kernel.ids import Ids
+from steersman.kernel.tasks import Supervisor
+from steersman.store.api import Store
+
+if TYPE_CHECKING:
+    from steersman.state.bus import StateBus
+
+DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
+"""Where the build puts the dashboard. The folder is missing in a checkout that was not built."""
+
+
+@dataclass(slots=True)
+class Plane:
+    """One running plane, as the API sees it.
+
+    - `supervisor` owns the API's own tasks (`api.watch`, `api.heartbeat`, `api.tokens`).
+    - `store_name` says what the store is, without credentials: `sqlite`, `memory`.
+    - `intake_failures` answers why intake does not run, one line each; empty where it does.
+    - `tap` gives recorders a feed of fragments; None where nothing can be recorded.
+    """
+
+    bus: StateBus
+    store: Store
+    clock: Clock
+    ids: Ids
+    supervisor: Supervisor
+    tokens: Tokens
+    version: str
+    started_at: datetime
+    settings: ApiSettings = field(default_factory=ApiSettings)
+    store_name: str = "memory"
+    intake_failures: Callable[[], list[str]] = list
+    dashboard: Path = DASHBOARD_FOLDER

@@ -1,0 +1,166 @@
+"""The API as one ASGI application, built from a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, get_type_hints
+
+import msgspec
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import QueryParameter
+
+from steersman.api import entities, system, tokens
+from steersman.api.edge import Edge
+from steersman.api.exchange import RawHandler, Receive, Scope, Send
+from steersman.api.fragments import push_fragments
+from steersman.api.framework import error_answer
+from steersman.api.metrics import ApiMetrics
+from steersman.api.plane import Plane
+from steersman.api.recording import serve_recording
+from steersman.api.routes import ROUTES, Route
+from steersman.api.site import Site
+from steersman.api.watch import WatchHub, serve_watch
+from steersman.kernel.tasks import ALWAYS
+
+HANDLERS: Mapping[str, Callable[..., Any]] = {
+    "healthz": system.healthz,
+    "readyz": system.readyz,
+    "metrics": system.metrics,
+    "openapi": system.openapi,
+    "list_entities": entities.list_entities,
+    "get_entity": entities.get_entity,
+    "explain_entity": entities.explain_entity,
+    "entity_history": entities.entity_history,
+    "list_sources": system.list_sources,
+    "list_schemas": system.list_schemas,
+    "get_schema": system.get_schema,
+    "list_tokens": tokens.list_tokens,
+    "create_token": tokens.create_token,
+    "revoke_token": tokens.revoke_token,
+    "status": system.status,
+    "whoami": system.whoami,
+}
+"""The framework's handlers by route name."""
+
+
+class Api:
+    """The ASGI application, with a start and an end of its own.
+
+    A server that speaks ASGI's lifespan calls both. `drain` may be called before that, as soon as the process
+    is told to end, so that event streams say `bye` instead of holding up the server's shutdown.
+    """
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._started = False
+        self.metrics = ApiMetrics(plane)
+        self.hub = WatchHub(plane.bus, plane.clock, self.metrics, plane.settings.server.streams_max)
+        self._document: bytes | None = None
+        self.framework = _framework(self, plane)
+        self._edge = Edge(
+            plane,
+            self.framework,  # pyright: ignore[reportArgumentType] - the framework's ASGI types are narrower
+            self._raw_handlers(),
+            self._query_names(),
+            self.metrics,
+            (self.start, self.drain),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await self._edge(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start the API's own tasks under the plane's supervisor. Repeating it does nothing."""
+        if self._started:
+            return
+        self._started = True
+        tasks, keep = self._plane.supervisor, ALWAYS
+        tasks.start("api.tokens", self._plane.tokens.follow, keep)
+        tasks.start("api.tokens.last_used", self._plane.tokens.keep_last_used, keep)
+        tasks.start("api.watch", self.hub.run, keep)
+        tasks.start("api.heartbeat", self.hub.heartbeat, keep)
+
+    async def drain(self) -> None:
+        """End every stream with `bye` and take no new ones. Repeating it does nothing."""
+        self.hub.end_all("shutdown")
+
+    def document(self) -> bytes:
+        """The OpenAPI document; made when it is first asked for."""
+        if self._document is None:
+            from steersman.api import openapi  # a tenth of a second that nobody should wait for at start
+
+            said: dict[str, Any] = self.framework.openapi_schema.to_schema()
+            paths: dict[str, dict[str, Any]] = said.get("paths") or {}
+            self._document = msgspec.json.encode(openapi.build(paths, self._plane.version))
+        return self._document
+
+    def _raw_handlers(self) -> dict[str, RawHandler]:
+        plane = self._plane
+        site = Site(plane.dashboard)
+        return {
+            "push_fragments": partial(push_fragments, plane=plane),
+            "watch": partial(serve_watch, hub=self.hub, metrics=self.metrics, supervisor=plane.supervisor),
+            "recording": partial(serve_recording, plane=plane),
+            "dashboard": site.page,
+            "dashboard_page": site.page,
+            "dashboard_asset": site.asset,
+        }
+
+    def _query_names(self) -> dict[str, tuple[str, ...]]:
+        names: dict[str, tuple[str, ...]] = {
+            "push_fragments": (),
+            "recording": (),
+            "watch": ("kinds", "after"),
+        }
+        for route in ROUTES:
+            if not route.raw:
+                names[route.name] = _declared_query(HANDLERS[route.name])
+        return names
+
+
+def build_asgi(plane: Plane) -> Api:
+    """The application that serves a plane."""
+    return Api(plane)
+
+
+def _framework(api: Api, plane: Plane) -> Litestar:
+    handlers = [_handler(route) for route in ROUTES if not route.raw]
+    return Litestar(
+        handlers,
+        exception_handlers={Exception: error_answer},
+        openapi_config=OpenAPIConfig(
+            "Steersman", plane.version, path="/-", render_plugins=[JsonRenderPlugin()]
+        ),
+        logging_config=None,
+        request_max_body_size=plane.settings.server.body_max_bytes,
+        state=State(
+            {
+                "plane": plane,
+                "metrics": api.metrics,
+                "openapi": api.document,
+                "streams": lambda: len(api.hub),
+            }
+        ),
+        debug=False,
+    )
+
+
+def _handler(route: Route) -> HTTPRouteHandler:
+    """A route of the table as the framework wants it. Its parameters are untyped here: handlers take them
+    decoded from the exchange."""
+    path = route.path.replace("}", ":str}")
+    decorate = HTTPRouteHandler(path, http_method=route.method, name=route.name, status_code=200)  # pyright: ignore[reportArgumentType]
+    return decorate(HANDLERS[route.name])
+
+
+def _declared_query(handler: Callable[..., Any]) -> tuple[str, ...]:
+    """The query parameters that a handler declares: exactly these are accepted and documented."""
+    hints = get_type_hints(handler, include_extras=True).values()
+    notes = [note for hint in hints for note in getattr(hint, "__metadata__", ())]
+    return tuple(note.name for note in notes if isinstance(note, QueryParameter) and note.name)

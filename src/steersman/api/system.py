@@ -1,0 +1,201 @@
+"""The plane about itself: health, status, sources, schemas, the caller, metrics, this API's document."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from litestar import Response
+from msgspec import Struct
+
+from steersman.api.framework import Answer, Asked, exchange_of, json_answer, metrics_of, plane_of
+from steersman.api.metrics import CONTENT_TYPE
+from steersman.api.plane import Plane
+from steersman.api.problems import NotReady, nearest, reveal
+from steersman.kernel.errors import NotFound, SteersmanError
+from steersman.kernel.redact import redact_text
+from steersman.kernel.tasks import FAILED, STUCK, TaskSnapshot
+from steersman.kinds.entity import ENTITY_CLASSES
+from steersman.state.sources import SourceStatus
+
+STORE_ANSWER_MAX_S = 2.0
+"""How long the store may take to answer for `/readyz`."""
+
+
+class SchemaNotFound(NotFound):
+    """No schema has that name. `facts`: `nearest`."""
+
+    code = "schema_not_found"
+    title = "No such schema"
+
+
+class Alive(Struct, frozen=True):
+    """The process runs. Nothing more is said: `/readyz` says whether it can do its work."""
+
+    status: str = "ok"
+
+
+class Ready(Struct, frozen=True):
+    """Everything that is needed works."""
+
+    status: str = "ready"
+
+
+class StoreStatus(Struct, frozen=True):
+    """The store: what it is, whether it answers, where it stands."""
+
+    name: str
+    ok: bool
+    revision: int | None = None
+    detail: str = ""
+
+
+class Status(Struct, frozen=True):
+    """What runs here and how it does."""
+
+    version: str
+    started_at: datetime
+    now: datetime
+    uptime_s: float
+    ready: bool
+    failed: list[str]
+    store: StoreStatus
+    bus: dict[str, int]
+    tasks: list[TaskSnapshot]
+    sources: list[SourceStatus]
+    streams: int
+    tokens_required: bool
+    dashboard_built: bool
+
+
+class SourceList(Struct, frozen=True):
+    """All sources, by name."""
+
+    items: list[SourceStatus]
+
+
+class SchemaNames(Struct, frozen=True):
+    """Names of published schemas."""
+
+    items: list[str]
+
+
+class WhoAmI(Struct, frozen=True):
+    """The caller, as the API sees them."""
+
+    name: str
+    role: str
+    anonymous: bool
+    token: str
+
+
+async def healthz() -> Answer:
+    """The process is alive."""
+    return json_answer(Alive())
+
+
+async def readyz(request: Asked) -> Answer:
+    """Store, intake and tasks work; else 503 with a line for each that does not."""
+    plane = plane_of(request)
+    failed = failures(plane, await ask_store(plane))
+    if failed:
+        raise NotReady("not ready: " + "; ".join(failed), failed=failed)
+    return json_answer(Ready())
+
+
+async def status(request: Asked) -> Answer:
+    """What runs here and how it does: what `steersman doctor` shows."""
+    plane = plane_of(request)
+    store = await ask_store(plane)
+    failed = failures(plane, store)
+    now = plane.clock.now()
+    return json_answer(
+        Status(
+            version=plane.version,
+            started_at=plane.started_at,
+            now=now,
+            uptime_s=max(0.0, (now - plane.started_at).total_seconds()),
+            ready=not failed,
+            failed=failed,
+            store=store,
+            bus=plane.bus.counters(),
+            tasks=plane.supervisor.snapshot(),
+            sources=plane.bus.sources(),
+            streams=request.app.state["streams"](),
+            tokens_required=plane.settings.auth.tokens,
+            dashboard_built=(plane.dashboard / "index.html").is_file(),
+        )
+    )
+
+
+async def list_sources(request: Asked) -> Answer:
+    """Every source: what it promised, when it was last heard, how it does."""
+    return json_answer(SourceList(plane_of(request).bus.sources()))
+
+
+async def whoami(request: Asked) -> Answer:
+    """The caller's name and role."""
+    caller = exchange_of(request).caller
+    assert caller is not None  # noqa: S101 - the edge lets nobody reach a route with a role without one
+    return json_answer(WhoAmI(caller.name, caller.role, caller.anonymous, caller.token))
+
+
+async def metrics(request: Asked) -> Answer:
+    """Prometheus' text exposition."""
+    return Response(metrics_of(request).expose(), media_type=CONTENT_TYPE)
+
+
+async def openapi(request: Asked) -> Answer:
+    """The OpenAPI 3.1 document of this API."""
+    document: bytes = request.app.state["openapi"]()
+    return Response(document, media_type="application/json", headers={"cache-control": "no-cache"})
+
+
+async def list_schemas() -> Answer:
+    """Names of all published schemas."""
+    return json_answer(SchemaNames(sorted(schemas())))
+
+
+async def get_schema(request: Asked) -> Answer:
+    """The JSON Schema (2020-12) of that name."""
+    name = exchange_of(request).parameters["name"]
+    published = schemas()
+    if name not in published:
+        near = nearest(name, published)
+        hint = f"; did you mean {near}?" if near else ""
+        raise SchemaNotFound(f"there is no schema {reveal(name)!r}{hint}", nearest=near)
+    return json_answer(published[name])
+
+
+async def ask_store(plane: Plane) -> StoreStatus:
+    """Whether the store answers, within a bound."""
+    try:
+        async with asyncio.timeout(STORE_ANSWER_MAX_S):
+            revision = await plane.store.revision()
+    except TimeoutError:
+        detail = f"no answer within {STORE_ANSWER_MAX_S:g} s"
+        return StoreStatus(plane.store_name, ok=False, detail=detail)
+    except SteersmanError as error:
+        return StoreStatus(plane.store_name, ok=False, detail=redact_text(error.detail))
+    return StoreStatus(plane.store_name, ok=True, revision=revision)
+
+
+def failures(plane: Plane, store: StoreStatus) -> list[str]:
+    """Why the plane is not ready, one line each; empty where it is."""
+    lines = [] if store.ok else [f"store: {store.detail}"]
+    lines += [f"intake: {line}" for line in plane.intake_failures()]
+    lines += [
+        f"task {task.name}: {task.state}"
+        for task in plane.supervisor.snapshot()
+        if task.state in (FAILED, STUCK)
+    ]
+    return lines
+
+
+@lru_cache(maxsize=1)
+def schemas() -> dict[str, dict[str, Any]]:
+    """Every published JSON Schema by name."""
+    return {cls.__name__: msgspec.json.schema(cls) for cls in ENTITY_CLASSES.values()}

@@ -1,0 +1,248 @@
+"""Calls of the API as data: how each is asked and how its answer is read. No socket in here.
+
+Both clients, the synchronous and the asynchronous one, run these same calls; so a route is described once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct, field
+
+from steersman.client import shapes
+from steersman.client.errors import BadAnswer, error_of
+from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
+from steersman.kinds.fragment import StateFragment
+
+T = TypeVar("T")
+
+API = "/api/v1"
+PAGE_DEFAULT = 1000
+ANSWER_TIMEOUT_S = 30.0
+PUSH_BATCH_MAX_BYTES = 4 * 1024 * 1024
+"""A push is cut into requests of this size: half of what a server takes by default."""
+
+
+class Call(Struct, Generic[T]):
+    """One request. `read` makes the result from the answer's body; `repeatable`: asking twice is harmless."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    timeout_s: float = ANSWER_TIMEOUT_S
+    repeatable: bool = True
+
+
+class Page(Struct, frozen=True):
+    """One page of entities; `cursor` continues, None ends."""
+
+    items: list[CanonicalEntity]
+    cursor: str | None
+    revision: int
+
+
+class _RawPage(Struct):
+    items: list[msgspec.Raw]
+    cursor: str | None = None
+    revision: int = 0
+
+
+class _Typed(Struct):
+    entity_type: EntityType
+
+
+class _Items(Struct, Generic[T]):
+    items: list[T]
+
+
+_typed = msgspec.json.Decoder(_Typed)
+_by_type = {kind: msgspec.json.Decoder(cls) for kind, cls in ENTITY_CLASSES.items()}
+
+
+def check(status: int, body: bytes) -> bytes:
+    """The body of a good answer; raises the error that a bad one tells of."""
+    if 200 <= status < 300:
+        return body
+    raise error_of(status, body)
+
+
+def entities(
+    kinds: Iterable[EntityType] = (),
+    *,
+    healths: Iterable[HealthState] = (),
+    scope: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    fields: Iterable[str] = (),
+    search: str = "",
+    limit: int = PAGE_DEFAULT,
+    cursor: str | None = None,
+) -> Call[Page]:
+    """One page of the list."""
+    query: list[tuple[str, str]] = [("type", kind.value) for kind in kinds]
+    query += [("health", health.value) for health in healths]
+    query += [("label", f"{name}={value}") for name, value in (labels or {}).items()]
+    query += [("field", text) for text in fields]
+    query += [("limit", str(limit))]
+    if scope is not None:
+        query.append(("scope", scope))
+    if search:
+        query.append(("q", search))
+    if cursor:
+        query.append(("cursor", cursor))
+    return Call("GET", _path("entities", query=query), _read_page)
+
+
+def entity(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[CanonicalEntity]:
+    """One entity."""
+    return Call("GET", _entity_path(kind, entity_id, scope), read_entity)
+
+
+def explain(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[shapes.Explanation]:
+    """Where an entity's values come from."""
+    return Call("GET", _entity_path(kind, entity_id, scope, "explain"), _reader(shapes.Explanation))
+
+
+def history(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[shapes.EntityHistory]:
+    """How an entity was lately."""
+    return Call("GET", _entity_path(kind, entity_id, scope, "history"), _reader(shapes.EntityHistory))
+
+
+def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
+    """Fragments, each encoded as JSON. Repeating a push is safe: the bus knows what it has been told."""
+    return Call(
+        "POST",
+        _path("fragments"),
+        _reader(shapes.PushAnswer),
+        body=b"\n".join(lines) + b"\n",
+        headers={"content-type": "application/x-ndjson"},
+    )
+
+
+def batches(fragments: Iterable[StateFragment | Mapping[str, Any]]) -> Iterable[list[bytes]]:
+    """Fragments encoded and cut into pushes that a server takes."""
+    lines: list[bytes] = []
+    size = 0
+    for fragment in fragments:
+        line = msgspec.json.encode(fragment)
+        if lines and size + len(line) + 1 > PUSH_BATCH_MAX_BYTES:
+            yield lines
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line) + 1
+    if lines:
+        yield lines
+
+
+def together(answers: Sequence[shapes.PushAnswer]) -> shapes.PushAnswer:
+    """Answers of the parts of one push as one, with indexes that count through."""
+    results: list[shapes.PushResult] = []
+    offset = 0
+    for answer in answers:
+        results += [msgspec.structs.replace(one, index=one.index + offset) for one in answer.results]
+        offset += answer.accepted + answer.stale + answer.invalid
+    return shapes.PushAnswer(
+        accepted=sum(answer.accepted for answer in answers),
+        stale=sum(answer.stale for answer in answers),
+        invalid=sum(answer.invalid for answer in answers),
+        results=tuple(results),
+    )
+
+
+def sources() -> Call[list[shapes.SourceStatus]]:
+    """Sources and how they do."""
+    return Call("GET", _path("sources"), _items(shapes.SourceStatus))
+
+
+def status() -> Call[shapes.Status]:
+    """The server about itself."""
+    return Call("GET", _path("status"), _reader(shapes.Status))
+
+
+def whoami() -> Call[shapes.WhoAmI]:
+    """The caller."""
+    return Call("GET", _path("whoami"), _reader(shapes.WhoAmI))
+
+
+def tokens() -> Call[list[shapes.TokenInfo]]:
+    """All tokens."""
+    return Call("GET", _path("tokens"), _items(shapes.TokenInfo))
+
+
+def create_token(name: str, role: str, ttl_s: float | None) -> Call[shapes.IssuedToken]:
+    """Make a token. Not repeated by itself: each time would make another one."""
+    return Call(
+        "POST",
+        _path("tokens"),
+        _reader(shapes.IssuedToken),
+        body=msgspec.json.encode({"name": name, "role": role, "ttl_s": ttl_s}),
+        headers={"content-type": "application/json"},
+        repeatable=False,
+    )
+
+
+def revoke_token(token_id: str) -> Call[None]:
+    """Revoke a token. Not repeated by itself: the second time it would not be found."""
+    return Call("DELETE", _path("tokens", token_id), _nothing, repeatable=False)
+
+
+def watch(kinds: Iterable[EntityType], after: int | None) -> Call[None]:
+    """The event stream; its body is read by `watching.WatchSession`."""
+    query = [("kinds", kind.value) for kind in kinds]
+    headers = {"accept": "text/event-stream", "cache-control": "no-store"}
+    if after is not None:
+        headers["last-event-id"] = str(after)
+    return Call("GET", _path("watch", query=query), _nothing, headers=headers)
+
+
+def recording() -> Call[None]:
+    """The stream of a recording's bytes."""
+    return Call("GET", _path("recording"), _nothing)
+
+
+def read_entity(body: bytes | msgspec.Raw) -> CanonicalEntity:
+    """An entity as the class of its type. Raises `BadAnswer`."""
+    try:
+        return _by_type[_typed.decode(body).entity_type].decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadAnswer(f"an entity in the answer can't be read: {error}") from None
+
+
+def _read_page(body: bytes) -> Page:
+    raw = _reader(_RawPage)(body)
+    return Page([read_entity(item) for item in raw.items], raw.cursor, raw.revision)
+
+
+def _reader(kind: type[T]) -> Callable[[bytes], T]:
+    decoder = msgspec.json.Decoder(kind)
+
+    def read(body: bytes) -> T:
+        try:
+            return decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadAnswer(f"the answer is not what this client expects: {error}") from None
+
+    return read
+
+
+def _items(kind: type[T]) -> Callable[[bytes], list[T]]:
+    read = _reader(_Items[kind])  # pyright: ignore[reportInvalidTypeArguments] - a type as a value
+    return lambda body: read(body).items
+
+
+def _nothing(_body: bytes) -> None:
+    return None
+
+
+def _path(*parts: str, query: Sequence[tuple[str, str]] = ()) -> str:
+    path = "/".join((API, *(quote(part, safe="") for part in parts)))
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _entity_path(kind: EntityType, entity_id: str, scope: str | None, *more: str) -> str:
+    query = [("scope", scope)] if scope is not None else []
+    return _path("entities", kind.value, entity_id, *more, query=query)

@@ -1,0 +1,250 @@
+"""What the API answers, as the client reads it. Unknown members are ignored: a newer server may say more.
+
+The API makes these answers from Structs of its own rooms, which a client must not depend on; a test holds the
+two sides to each other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+from steersman.kinds.entity import EntityKey, EntityType, HealthReason, HealthState
+
+
+class SourceStatus(Struct, frozen=True):
+    """A source: `state` is alive, failing, silent or unheard."""
+
+    name: str
+    source_type: str
+    state: str
+    cadence_s: float
+    priority: int = 0
+    declared: bool = False
+    heard_at: datetime | None = None
+    silent_s: float | None = None
+    failures: int = 0
+    detail: str = ""
+
+
+class OtherWord(Struct, frozen=True):
+    """What another source says of the same field, which lost to a newer word."""
+
+    source: str
+    value: Any
+    observed_at: datetime
+
+
+class FieldExplanation(Struct, frozen=True):
+    """A field with its provenance."""
+
+    value: Any
+    source: str
+    source_type: str
+    observed_at: datetime
+    received_at: datetime
+    age_s: float
+    freshness: str
+    pace: str
+    unit: str
+    skewed: bool = False
+    cleared: bool = False
+    others: tuple[OtherWord, ...] = ()
+
+
+class LabelExplanation(Struct, frozen=True):
+    """A label with its provenance."""
+
+    value: str
+    source: str
+    observed_at: datetime
+
+
+class FieldFreshness(Struct, frozen=True):
+    """A field's age and class."""
+
+    age_s: float
+    state: str
+    pace: str
+    source: str
+
+
+class Freshness(Struct, frozen=True):
+    """An entity's freshness, rolled up from its fields."""
+
+    state: str
+    age_s: float
+    fields: dict[str, FieldFreshness] = field(default_factory=dict[str, FieldFreshness])
+
+
+class Condition(Struct, frozen=True):
+    """A planned state that holds."""
+
+    name: str
+    detail: str
+
+
+class HealthVerdict(Struct, frozen=True):
+    """Health with the rules that spoke, and those that could not be judged."""
+
+    health: HealthState
+    reasons: tuple[HealthReason, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    unjudged: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    table: str = ""
+
+
+class ConfidenceItem(Struct, frozen=True):
+    """One factor of a confidence."""
+
+    name: str
+    score: float
+    detail: str
+
+
+class Confidence(Struct, frozen=True):
+    """A score from 0 to 1: the product of its items'."""
+
+    score: float
+    items: tuple[ConfidenceItem, ...] = ()
+
+
+class Explanation(Struct, frozen=True):
+    """Why an entity looks as it does."""
+
+    key: EntityKey
+    revision: int
+    fields: dict[str, FieldExplanation]
+    labels: dict[str, LabelExplanation]
+    freshness: Freshness
+    health: HealthVerdict
+    confidence: Confidence
+    sources: tuple[SourceStatus, ...] = ()
+    deleted_at: datetime | None = None
+
+
+class HealthChange(Struct, frozen=True):
+    """The health an entity took on, and when that was noticed."""
+
+    at: datetime
+    health: HealthState
+
+
+class Sample(Struct, frozen=True):
+    """Numeric fields at one moment."""
+
+    at: datetime
+    values: dict[str, float]
+
+
+class EntityHistory(Struct, frozen=True):
+    """Recent samples and changes of health, oldest first."""
+
+    samples: tuple[Sample, ...] = ()
+    health: tuple[HealthChange, ...] = ()
+
+
+class PushResult(Struct, frozen=True):
+    """What became of one pushed fragment. `error` is set where it was not taken."""
+
+    index: int
+    verdict: str = ""
+    error: Any = None
+
+
+class PushAnswer(Struct, frozen=True):
+    """What became of a push, in numbers and one by one."""
+
+    accepted: int
+    stale: int
+    invalid: int
+    results: tuple[PushResult, ...] = ()
+
+
+class StoreStatus(Struct, frozen=True):
+    """The server's store."""
+
+    name: str
+    ok: bool
+    revision: int | None = None
+    detail: str = ""
+
+
+class TaskStatus(Struct, frozen=True):
+    """A task of the server."""
+
+    name: str
+    state: str
+    since_s: float = 0.0
+    restarts: int = 0
+    last_error: str = ""
+
+
+class Status(Struct, frozen=True):
+    """The server: what runs and how it does."""
+
+    version: str
+    started_at: datetime
+    now: datetime
+    uptime_s: float
+    ready: bool
+    failed: tuple[str, ...] = ()
+    store: StoreStatus = field(default_factory=lambda: StoreStatus("", ok=False))
+    bus: dict[str, Any] = field(default_factory=dict[str, Any])
+    tasks: tuple[TaskStatus, ...] = ()
+    sources: tuple[SourceStatus, ...] = ()
+    streams: int = 0
+    tokens_required: bool = False
+    dashboard_built: bool = False
+
+
+class WhoAmI(Struct, frozen=True):
+    """The caller as the server sees them."""
+
+    name: str
+    role: str
+    anonymous: bool = False
+    token: str = ""
+
+
+class TokenInfo(Struct, frozen=True):
+    """A token without its secret."""
+
+    id: str
+    name: str
+    role: str
+    created_at: datetime
+    prefix: str = ""
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class IssuedToken(Struct, frozen=True):
+    """A token just made; `token` is its only appearance."""
+
+    token: str
+    info: TokenInfo
+
+
+class Gone(Struct, frozen=True):
+    """A watched entity that is no more."""
+
+    entity_type: EntityType
+    entity_id: str
+    revision: int
+    scope: str = ""
+    deleted_at: datetime | None = None
+
+    @property
+    def key(self) -> EntityKey:
+        """The entity's identity."""
+        return EntityKey(self.entity_type, self.scope, self.entity_id)
+
+
+class Resync(Struct, frozen=True):
+    """A watch has a gap here: what changed up to `revision` must be read from the list."""
+
+    revision: int
+    reason: str = ""
