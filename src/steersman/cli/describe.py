@@ -1,0 +1,113 @@
+"""`steersman describe`: one entity for a person, with the reasons for what is shown."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from steersman.cli.exits import DONE
+from steersman.cli.get import SCOPE
+from steersman.cli.spec import Command, Option
+
+if TYPE_CHECKING:
+    from steersman.client import Explanation
+    from steersman.kinds.entity import CanonicalEntity
+
+TARGET = (
+    Option(("KIND",), "KIND/NAME, or a kind with the name behind it", "KIND/NAME"),
+    Option(("NAME",), "the entity's name, where KIND does not hold it", optional=True),
+    SCOPE,
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the entity."""
+    from steersman.cli.connection import connect
+    from steersman.cli.target import read_target
+
+    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
+    with connect(arguments) as plane:
+        entity = plane.entity(target)
+        explanation = plane.explain(target._replace(scope=entity.scope))
+        _write(entity, explanation, plane.now())
+    return DONE
+
+
+def _write(entity: CanonicalEntity, explanation: Explanation, now: datetime) -> None:
+    from steersman.cli.entities import health_word
+    from steersman.cli.screen import plain_mapping, write_pairs
+    from steersman.cli.units import ABSENT, one_line, show_age, show_value
+
+    write_pairs(
+        [
+            ("Name", one_line(entity.entity_id)),
+            ("Kind", entity.entity_type.value),
+            ("Scope", one_line(entity.scope) or ABSENT),
+            ("Health", health_word(entity)),
+            ("Confidence", f"{entity.confidence_score:.2f}"),
+            ("Freshness", entity.freshness),
+            ("Observed", show_value(entity.observed_at, "", now)),
+            (
+                "Gone since",
+                show_age((now - entity.deleted_at).total_seconds()) if entity.deleted_at else ABSENT,
+            ),
+            ("Scheduler", entity.scheduler_domain.value),
+            ("Workload", entity.workload_type.value),
+            ("Labels", one_line(plain_mapping(entity.labels))),
+            ("Sources", ", ".join(entity.sources) or ABSENT),
+            ("Revision", str(entity.revision)),
+        ]
+    )
+    write_reasons(explanation)
+    _write_fields(explanation, now)
+
+
+def write_reasons(explanation: Explanation) -> None:
+    """Why the health is what it is, and what the confidence is made of."""
+    from steersman.cli.screen import write_block
+    from steersman.cli.units import one_line
+
+    health = explanation.health
+    write_block(
+        f"Health by {health.table}",
+        ("RULE", "HEALTH", "WHY"),
+        [(reason.rule, reason.health.value, one_line(reason.detail)) for reason in health.reasons],
+    )
+    write_block(
+        "Conditions", ("CONDITION", "WHY"), [(one.name, one_line(one.detail)) for one in health.conditions]
+    )
+    write_block(
+        f"Confidence {explanation.confidence.score:.2f} is the product of",
+        ("ITEM", "SCORE", "WHY"),
+        [(item.name, f"{item.score:.2f}", one_line(item.detail)) for item in explanation.confidence.items],
+    )
+
+
+def _write_fields(explanation: Explanation, now: datetime) -> None:
+    from steersman.cli.screen import write_block
+    from steersman.cli.units import one_line, show_age, show_value
+
+    rows = [
+        (
+            one_line(name),
+            "(cleared)" if field.cleared else show_value(field.value, field.unit, now),
+            show_age(field.age_s),
+            field.freshness,
+            field.source,
+        )
+        for name, field in sorted(explanation.fields.items())
+    ]
+    write_block("Fields", ("FIELD", "VALUE", "AGE", "STATE", "SOURCE"), rows)
+
+
+COMMAND = Command(
+    name="describe",
+    summary="Show an entity's fields with unit, age, source and reasons",
+    options=TARGET,
+    run=run,
+    examples=(
+        "steersman describe node/$(hostname)",
+        "steersman describe service inference-api --scope us-east-1",
+    ),
+)

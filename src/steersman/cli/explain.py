@@ -1,0 +1,100 @@
+"""`steersman explain`: full provenance, so that no value has to be taken on trust."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from steersman.cli.describe import TARGET, write_reasons
+from steersman.cli.exits import DONE
+from steersman.cli.spec import Command, Option
+
+if TYPE_CHECKING:
+    from steersman.client import Explanation
+
+OPTIONS = (
+    *TARGET,
+    Option(("-o", "--output"), "tables, or plain values", default="table", choices=("table", "json", "yaml")),
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print where every value comes from."""
+    from steersman.cli.connection import connect
+    from steersman.cli.screen import write_data
+    from steersman.cli.target import read_target
+
+    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
+    with connect(arguments) as plane:
+        explanation = plane.explain(target)
+        if arguments.output != "table":
+            write_data(explanation, arguments.output)
+        else:
+            _write(explanation, plane.now())
+    return DONE
+
+
+def _write(explanation: Explanation, now: datetime) -> None:
+    from steersman.cli.screen import write_block, write_pairs
+    from steersman.cli.units import ABSENT, one_line, show_age, show_value
+
+    key = explanation.key
+    write_pairs(
+        [
+            ("Entity", f"{key.entity_type.value}/{one_line(key.entity_id)}"),
+            ("Scope", one_line(key.scope) or ABSENT),
+            ("Freshness", f"{explanation.freshness.state} ({show_age(explanation.freshness.age_s)})"),
+            ("Revision", str(explanation.revision)),
+        ]
+    )
+    write_reasons(explanation)
+    unjudged = [(rule, ", ".join(missing)) for rule, missing in sorted(explanation.health.unjudged.items())]
+    write_block("Rules that could not be judged", ("RULE", "MISSING"), unjudged)
+    rows = [
+        (
+            one_line(name),
+            "(cleared)" if field.cleared else show_value(field.value, field.unit, now),
+            field.source,
+            _stamp(field.observed_at) + (" (skewed)" if field.skewed else ""),
+            _stamp(field.received_at),
+            show_age(field.age_s),
+            f"{field.freshness} ({field.pace})",
+            "; ".join(f"{one.source}: {show_value(one.value, field.unit, now)}" for one in field.others)
+            or ABSENT,
+        )
+        for name, field in sorted(explanation.fields.items())
+    ]
+    headings = ("FIELD", "VALUE", "SOURCE", "OBSERVED", "RECEIVED", "AGE", "STATE", "OTHERS_SAY")
+    write_block("Fields", headings, rows)
+    labels = [
+        (one_line(name), one_line(label.value), label.source, _stamp(label.observed_at))
+        for name, label in sorted(explanation.labels.items())
+    ]
+    write_block("Labels", ("LABEL", "VALUE", "SOURCE", "OBSERVED"), labels)
+    sources = [
+        (
+            one.name,
+            one.source_type,
+            one.state,
+            f"{one.cadence_s:g}s",
+            str(one.priority),
+            one_line(one.detail) or ABSENT,
+        )
+        for one in explanation.sources
+    ]
+    write_block("Sources", ("SOURCE", "TYPE", "STATE", "CADENCE", "PRIORITY", "DETAIL"), sources)
+
+
+def _stamp(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+COMMAND = Command(
+    name="explain",
+    summary="Show where every value of an entity comes from",
+    about="For each value: the source that wrote it, when it was seen and received, what other sources say.",
+    options=OPTIONS,
+    run=run,
+    examples=("steersman explain node/$(hostname)", "steersman explain gpu/GPU-7c1f -o json"),
+)
