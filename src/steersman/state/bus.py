@@ -21,15 +21,14 @@ from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
-from steersman.state.freshness import FRESH, Freshness, freshness_of, roll_up
-from steersman.state.history import EntityHistory, History
+from steersman.state.freshness import FRESH, FRESH_CADENCES, Freshness, freshness_of, roll_up
+from steersman.state.history import EntityHistory
 from steersman.state.index import Index
 from steersman.state.layer import (
-    CLEARED,
     Arrival,
     Layer,
     Stamp,
-    covers,
+    age_s,
     merged_labels,
     rebased,
     rebased_stamp,
@@ -46,17 +45,14 @@ from steersman.state.limits import (
     RevisionsExhausted,
 )
 from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
+from steersman.state.sampler import Sampler
 from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
+from steersman.state.tombstones import Tombstones
 from steersman.state.view import Explanation, Picture, entity_of, explanation_of
 
 SWEEP_MAX = 500
 """Entities that one sweep looks at: a few milliseconds of work at most."""
-SAMPLE_GAP_MIN_S = 1.0
-SAMPLES_MIN = 8
-"""Samples of an entity however many entities there are."""
 DELETED = "deleted"
-
-
 COUNTERS: tuple[str, ...] = (
     "created",
     "partial",
@@ -68,7 +64,7 @@ COUNTERS: tuple[str, ...] = (
     "skewed",
     "tombstones_dropped",
 )
-"""What is counted as it happens. `stale_kept`: those of `stale` whose source had not said anything newer; their
+"""What is counted as it happens. `stale_kept`: those of `stale` whose source had said nothing newer; their
 words lost, and are kept beside the winners. Merged fragments are not counted but worked out."""
 
 
@@ -90,12 +86,11 @@ class StateBus:
         self._revision = first_revision
         self._ceiling: float = NEVER
         self._log = ChangeLog(first_revision, self._limits.changes_max)
-        self._changed = self._log.cells.append
         self._wheel = Wheel()
-        self._tombstones: dict[EntityKey, tuple[float, Cell]] = {}
+        self._tombstones = Tombstones(self._limits.tombstones_max, self._limits.tombstone_ttl_s)
         self._revived: list[Iterator[Cell]] = []
+        self._sampler = Sampler(self._limits)
         self._drift = DriftLog(self._limits.drift_max)
-        self._sample_gap_s = SAMPLE_GAP_MIN_S
         self._counts = dict.fromkeys(COUNTERS, 0)
         self._first_revision = first_revision
 
@@ -107,9 +102,7 @@ class StateBus:
         `received_at` is now where it is not given. Raises `FutureTimestamp`, `BusFull`, `EntityTooWide`,
         `RevisionsExhausted`; a fragment that raises has changed nothing.
         """
-        if received_at is not None:
-            return self._land_slowly(self._cell_of(fragment), fragment, self._arrival(1, received_at))
-        return self._land(fragment, self._arrival(1))
+        return self._land([fragment], self._arrival(1, received_at), tolerant=False)[0]
 
     def put_many(
         self, fragments: Iterable[StateFragment], received_at: datetime | None = None
@@ -117,77 +110,97 @@ class StateBus:
         """Merge fragments that arrived together, in their order. One that is refused never loses the others:
         its outcome has the verdict `refused` and the error."""
         batch = fragments if isinstance(fragments, list) else list(fragments)
-        arrival = self._arrival(len(batch), received_at)
-        land = self._land
+        return self._land(batch, self._arrival(len(batch), received_at), tolerant=True)
+
+    def _land(self, batch: list[StateFragment], arrival: Arrival, *, tolerant: bool) -> list[MergeOutcome]:
+        """The hot path. What it does itself is the common case: a later word of the only source, which says
+        at least what it said before. All else goes to `_land_slowly`."""
+        tables, changed = self._tables, self._log.cells.append
+        wall, monotonic = arrival.wall, arrival.monotonic
         outcomes: list[MergeOutcome] = []
-        add = outcomes.append
         for fragment in batch:
+            labels, observed_at = fragment.labels, fragment.observed_at
             try:
-                add(land(fragment, arrival))
+                cell = tables[fragment.entity_type][labels.get(SCOPE_LABEL, "")][fragment.entity_id]
+            except KeyError:
+                cell = None
+            if cell is not None and cell.plain:
+                before = cell.layers
+                old = before[0]
+                was, source = old.fragment, old.source
+                if (
+                    source.name == fragment.source
+                    and old.observed_at <= observed_at <= wall
+                    and was.fields.keys() <= fragment.fields.keys()
+                    and (was.labels == labels or was.labels.keys() <= labels.keys())
+                    and not was.clear
+                ):
+                    self._revision = revision = self._revision + 1
+                    layer = Layer(fragment, observed_at, arrival, revision, source)
+                    cell.layers = (layer,)
+                    cell.revision = revision
+                    source.heard = arrival
+                    changed(cell)
+                    if monotonic >= cell.sample_at:
+                        self._sample(cell, arrival)
+                    outcomes.append(MergeOutcome(MERGED, fragment, before, layer))
+                    continue
+            try:
+                outcomes.append(self._land_slowly(cell, fragment, arrival))
             except SteersmanError as error:
                 self._counts["refused"] += 1
-                add(MergeOutcome(REFUSED, fragment, error=error))
+                if not tolerant:
+                    raise
+                outcomes.append(MergeOutcome(REFUSED, fragment, error=error))
         return outcomes
-
-    def _land(self, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
-        """The common case: a later word of the only source, which says at least what it said before."""
-        labels = fragment.labels
-        try:
-            cell = self._tables[fragment.entity_type][labels.get(SCOPE_LABEL, "")][fragment.entity_id]
-        except KeyError:
-            return self._land_slowly(None, fragment, arrival)
-        before = cell.layers
-        if len(before) != 1 or cell.announced != FRESH:
-            return self._land_slowly(cell, fragment, arrival)
-        old = before[0]
-        source = old.source
-        observed_at = fragment.observed_at
-        if not (
-            source.name == fragment.source
-            and old.observed_at <= observed_at <= arrival.wall
-            and covers(fragment, old.fragment)
-        ):
-            return self._land_slowly(cell, fragment, arrival)
-        self._revision = revision = self._revision + 1
-        layer = Layer(fragment, observed_at, arrival, revision, source)
-        cell.layers = (layer,)
-        cell.revision = revision
-        source.heard = arrival
-        self._changed(cell)
-        if arrival.monotonic >= cell.sample_at:
-            self._sample(cell, arrival)
-        return MergeOutcome(MERGED, fragment, before, layer)
 
     def _land_slowly(self, cell: Cell | None, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
         """Every other case: a new entity or source, several sources, parts, a clock that was set back."""
         source = self._sources.of(fragment.source, fragment.source_type)
         observed_at = self._moment(fragment.observed_at, arrival, fragment)
         self._hear(source, arrival)
-        if cell is not None:
-            self._rebase(cell, arrival)
-            if self._is_stale(cell, source, observed_at):
-                self._counts["stale"] += 1
-                return MergeOutcome(STALE, fragment, cell.layers)
-        before = cell.layers if cell is not None else ()
         layer = Layer(fragment, observed_at, arrival, self._revision + 1, source)
+        if cell is None:
+            return self._create(layer, arrival)
+        self._rebase(cell, arrival)
+        before = cell.layers
+        if self._is_stale(cell, source, observed_at):
+            self._counts["stale"] += 1
+            return MergeOutcome(STALE, fragment, before)
         layers = stacked(before, layer)
         self._check_width(before, layers, layer)
-        if cell is None:
-            cell = self._new_cell(fragment.key)
         verdict = judge(before, layer) if before else CREATED
+        if not before:
+            cell.ghost = ()
+            self._tombstones.dig_up(cell)
         cell.layers = layers
-        cell.ghost = ()
-        self._tombstones.pop(cell.key, None)
         self._revise(cell)
         state, left_s = roll_up(cell.key.entity_type, layers, arrival)
-        cell.announced = state
-        self._wheel.put(cell, arrival.monotonic + left_s)
+        self._settle(cell, state, arrival.monotonic + left_s)
         if arrival.monotonic >= cell.sample_at:
             self._sample(cell, arrival)
         if verdict != MERGED:
             self._counts[verdict] += 1
             self._counts["stale_kept"] += verdict == STALE
         return MergeOutcome(verdict, fragment, before, layer)
+
+    def _create(self, layer: Layer, arrival: Arrival) -> MergeOutcome:
+        """The first fragment of a key. All its fields have one age, so its freshness needs no roll-up."""
+        fragment, source = layer.fragment, layer.source
+        self._check_width((), (layer,), layer)
+        cell = self._new_cell(fragment.key)
+        cell.layers = (layer,)
+        self._revise(cell)
+        left_s = FRESH_CADENCES * source.cadence_s + source.lag_s - age_s(layer, arrival)
+        if left_s >= 0:
+            self._settle(cell, FRESH, arrival.monotonic + left_s)
+        else:
+            state, left_s = roll_up(cell.key.entity_type, cell.layers, arrival)
+            self._settle(cell, state, arrival.monotonic + left_s)
+        if arrival.monotonic >= cell.sample_at:
+            self._sample(cell, arrival)
+        self._counts["created"] += 1
+        return MergeOutcome(CREATED, fragment, (), layer)
 
     def forget(
         self,
@@ -216,6 +229,7 @@ class StateBus:
         if not left:
             cell.ghost = cell.layers or cell.ghost
             cell.announced = DELETED
+            cell.plain = False
             cell.alarm = NEVER
             self._bury(cell, arrival)
         if len(left) != len(cell.layers) or not left:
@@ -366,8 +380,7 @@ class StateBus:
         """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
         if self._revived:
             return self._now().monotonic
-        first = next(iter(self._tombstones.values()), None)
-        return min(self._wheel.due_at(), first[0] if first is not None else NEVER)
+        return min(self._wheel.due_at(), self._tombstones.due_at())
 
     def sweep(self, entities_max: int = SWEEP_MAX) -> int:
         """Look at the entities that are due, at most so many; how many were looked at.
@@ -377,7 +390,6 @@ class StateBus:
         """
         now = self._now()
         self._log.trim()
-        self._sample_gap_s = max(SAMPLE_GAP_MIN_S, self._index.count / self._limits.history_samples_per_s)
         looked = 0
         while looked < entities_max:
             cell = self._next_revived() or self._wheel.pop(now.monotonic)
@@ -385,11 +397,10 @@ class StateBus:
                 break
             looked += 1
             self._look(cell, now)
-        while self._tombstones and looked < entities_max:
-            key, (until, cell) = next(iter(self._tombstones.items()))
-            if until > now.monotonic:
+        while looked < entities_max:
+            cell = self._tombstones.pop_due(now.monotonic)
+            if cell is None:
                 break
-            del self._tombstones[key]
             self._drop(cell)
             looked += 1
         return looked
@@ -412,10 +423,6 @@ class StateBus:
         received_at = as_utc(received_at)
         past_s = max(0.0, (now.wall - received_at).total_seconds())
         return Arrival(min(received_at, now.wall), now.monotonic - past_s)
-
-    def _cell_of(self, fragment: StateFragment) -> Cell | None:
-        key = fragment.key
-        return self._tables[key.entity_type].get(key.scope, {}).get(key.entity_id)
 
     def _live(self, entity_type: EntityType, entity_id: str, scope: str | None) -> Cell | None:
         cell = self._index.find(entity_type, entity_id, scope)
@@ -475,46 +482,52 @@ class StateBus:
         return any(layer.source is source and observed_at < layer.observed_at for layer in cell.layers)
 
     def _check_width(self, before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer) -> None:
-        if len(layers) == 1 or (before and len(layers) == len(before) and new in layers):
-            known = next((old for old in before if old.source is new.source), None)
-            if known is None or known.fragment.fields.keys() >= new.fragment.fields.keys():
-                return
-        limits = self._limits
+        """Refuse what would make an entity too wide; costs nothing where the fragment brings no new name."""
+        fragment, limits = new.fragment, self._limits
+        known = next((old.fragment for old in before if old.source is new.source), None)
+        if (
+            known is not None
+            and known.fields.keys() >= fragment.fields.keys()
+            and known.labels.keys() >= fragment.labels.keys()
+            and not fragment.clear
+        ):
+            return
+        if len(layers) == 1:
+            fields, labels, sources = len(fragment.fields) + len(fragment.clear), len(fragment.labels), 1
+        else:
+            fields, labels = len(written_fields(layers)), len(written_labels(layers))
+            sources = len({layer.source.name for layer in layers})
         for what, count, limit in (
-            ("fields", len(written_fields(layers)), limits.fields_per_entity_max),
-            ("labels", len(written_labels(layers)), limits.labels_per_entity_max),
-            ("sources", len({layer.source for layer in layers}), limits.sources_per_entity_max),
+            ("fields", fields, limits.fields_per_entity_max),
+            ("labels", labels, limits.labels_per_entity_max),
+            ("sources", sources, limits.sources_per_entity_max),
         ):
             if count > limit:
                 raise EntityTooWide(
-                    f"{new.fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
+                    f"{fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
                 )
 
     def _new_cell(self, key: EntityKey) -> Cell:
         limit = self._limits.entities_max
         if self._index.count >= limit:
-            if not self._tombstones:
+            oldest = self._tombstones.pop_oldest()
+            if oldest is None:
                 raise BusFull(
                     f"{key} is one too many: the bus holds {limit} entities; raise the limit or forget some",
                     limit=limit,
                 )
-            self._drop_tombstone()
+            self._drop(oldest)
+            self._counts["tombstones_dropped"] += 1
         cell = Cell(key)
         self._index.add(cell)
+        cell.sample_at = self._sampler.first_at(self._index.count, self._clock.monotonic())
         return cell
 
     def _bury(self, cell: Cell, arrival: Arrival) -> None:
-        self._tombstones.pop(cell.key, None)
-        if len(self._tombstones) >= self._limits.tombstones_max:
-            self._drop_tombstone()
-        self._tombstones[cell.key] = (arrival.monotonic + self._limits.tombstone_ttl_s, cell)
-
-    def _drop_tombstone(self) -> None:
-        """Make room: the oldest deletion is no longer remembered."""
-        key = next(iter(self._tombstones))
-        _, cell = self._tombstones.pop(key)
-        self._drop(cell)
-        self._counts["tombstones_dropped"] += 1
+        crowded_out = self._tombstones.bury(cell, arrival.monotonic)
+        if crowded_out is not None:
+            self._drop(crowded_out)
+            self._counts["tombstones_dropped"] += 1
 
     def _drop(self, cell: Cell) -> None:
         self._index.remove(cell)
@@ -524,32 +537,25 @@ class StateBus:
     def _revise(self, cell: Cell) -> None:
         self._revision += 1
         cell.revision = self._revision
-        self._changed(cell)
+        self._log.cells.append(cell)
 
     def _look(self, cell: Cell, now: Arrival) -> None:
         """The entity may have aged: tell of it if so, and come back when it may again."""
         state, left_s = roll_up(cell.key.entity_type, cell.layers, now)
         if state != cell.announced:
-            cell.announced = state
             self._revise(cell)
             self._counts["announced"] += 1
-            self._note_health(cell, now)
-        self._wheel.put(cell, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
+            self._sampler.note_health(cell, now)
+        self._settle(cell, state, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
+
+    def _settle(self, cell: Cell, state: str, alarm: float) -> None:
+        """Note the freshness that is told from now on, and when it may change."""
+        cell.announced = state
+        cell.plain = state == FRESH and len(cell.layers) == 1
+        self._wheel.put(cell, alarm)
 
     def _sample(self, cell: Cell, arrival: Arrival) -> None:
-        cell.sample_at = arrival.monotonic + self._sample_gap_s
-        values = {n: w.value for n, w in written_fields(cell.layers).items() if w.value is not CLEARED}
-        if cell.history is None:
-            cell.history = History()
-        share = self._limits.history_values_max // ((self._index.count or 1) * (1 + len(values)))
-        cell.history.add(arrival.wall, values, max(SAMPLES_MIN, min(share, self._limits.history_samples_max)))
-        self._note_health(cell, arrival)
-
-    def _note_health(self, cell: Cell, now: Arrival) -> None:
-        if cell.history is None:
-            cell.history = History()
-        entity = self._view(cell, now)
-        cell.history.note_health(now.wall, entity.health_state, self._limits.health_changes_max)
+        self._sampler.sample(cell, arrival, self._index.count)
 
     def _view(self, cell: Cell, now: Arrival) -> CanonicalEntity:
         def drift(entity_type: EntityType, field: str, detail: str) -> None:

@@ -16,11 +16,23 @@ class Cell:
     - `revision`: the bus revision of its last change; -1 once it is forgotten altogether.
     - `floor`: when it was last deleted; nothing observed up to then counts any more.
     - `announced`: the freshness that subscribers were last told.
+    - `plain`: one layer, announced as fresh: what the hot path takes on itself.
     - `alarm`: monotonic second at which the wheel looks at it next; NEVER where it is not on the wheel.
     - `sample_at`: monotonic second from which the next change is sampled for `history`.
     """
 
-    __slots__ = ("alarm", "announced", "floor", "ghost", "history", "key", "layers", "revision", "sample_at")
+    __slots__ = (
+        "alarm",
+        "announced",
+        "floor",
+        "ghost",
+        "history",
+        "key",
+        "layers",
+        "plain",
+        "revision",
+        "sample_at",
+    )
 
     def __init__(self, key: EntityKey) -> None:
         self.key = key
@@ -29,6 +41,7 @@ class Cell:
         self.revision = 0
         self.floor: Stamp | None = None
         self.announced = ""
+        self.plain = False
         self.alarm = NEVER
         self.sample_at = 0.0
         self.history: History | None = None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityKey, EntityType
+from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityKey, EntityType, HealthState
 from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
 from steersman.state.confidence import Confidence, confidence_of, score_of_one
 from steersman.state.freshness import FRESH, Freshness, freshness_of, judge_field, pace_of, roll_up
@@ -145,6 +145,15 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         extra=extra,
         **declared,
     )
+
+
+def snapshot_of(
+    entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival
+) -> tuple[dict[str, Any], HealthState]:
+    """The values and the health, without the rest: for history."""
+    values, states, _ = _values(entity_type, written_fields(layers), now)
+    signals = {name: value for name, value in values.items() if states[name] == FRESH}
+    return values, health_of(entity_type, signals, now.wall).health
 
 
 def explanation_of(picture: Picture, now: Arrival) -> Explanation:
