@@ -10,6 +10,7 @@ from steersman.kernel.errors import InvalidInput, TooLarge
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 
 def at_most(what: str, size: int, limit: int, unit: str = "") -> None:

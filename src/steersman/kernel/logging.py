@@ -70,7 +70,9 @@ class Logger:
             import structlog  # see the module's docstring
 
             if not structlog.is_configured():
-                _configure_structlog(SystemClock(), structlog.processors.KeyValueRenderer(key_order=["event"]))
+                _configure_structlog(
+                    SystemClock(), structlog.processors.KeyValueRenderer(key_order=["event"])
+                )
             # A lazy proxy: it follows a later configure().
             self._bound = structlog.get_logger(self._name, **self._context)
         return self._bound
