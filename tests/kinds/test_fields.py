@@ -113,7 +113,7 @@ CASES: list[tuple[EntityType, str, Any, Any]] = [
     (EntityType.SERVICE, "queue_depth", 46.0, 46),
     (EntityType.SERVICE, "error_rate", 1.0, 1.0),
     (EntityType.SERVICE, "error_rate", 0, 0),
-    (EntityType.SERVICE, "error_rate", 1.0000000002, 1.0000000002),
+    (EntityType.SERVICE, "error_rate", 1.0000000002, 1),
     (EntityType.GPU, "temperature_celsius", -40.0, -40.0),
     (EntityType.JOB, "exit_code", -9, -9),
     (EntityType.SERVICE, "up", False, False),

@@ -46,7 +46,8 @@ NUMBER_MAX = 2**63 - 1
 """Numbers beyond this (or below its negative) are refused: a whole one can't be sent in every format, and no
 quantity in canonical units comes near."""
 ROUNDING = 1e-6
-"""How far a number may be over its bound: a rate computed from two counters can come out as 1.0000000002."""
+"""How far a number may be over its bound and is then put on it: a share computed from two counters can come
+out as 1.0000000002."""
 
 _UNKNOWN = "unknown"
 
@@ -333,6 +334,7 @@ def _read_float(spec: FieldSpec, value: Any, _drift: list[str]) -> float:
     _, low, high = _bounds(spec)
     if not low - ROUNDING <= value <= high + ROUNDING:
         raise _Wrong(f"expected a number{_range(spec)}, got {_shown(value)}")
+    value = min(max(value, low), high)
     return value if type(value) in (float, int) else float(value)  # a numpy number encodes nowhere
 
 

@@ -155,7 +155,7 @@ class ManagedLifecycle(Struct, frozen=True):
         is the mapping's.
         """
         try:
-            stored = msgspec.convert(dict(data), _Stored)
+            stored = msgspec.convert(dict(data), StoredLifecycle)
         except msgspec.ValidationError as error:
             raise PhaseInvalid(f"lifecycle: {error}") from None
         if isinstance(stored.phases, dict):
@@ -176,7 +176,13 @@ class ManagedLifecycle(Struct, frozen=True):
         return f"ManagedLifecycle({' -> '.join(self.phase_names())}{where})"
 
 
-class _Stored(Struct, frozen=True, forbid_unknown_fields=True):
+class StoredLifecycle(Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of a managed lifecycle in stores and messages: what `ManagedLifecycle.to_dict` gives.
+
+    `phases` is a mapping by name or a list. `order` names all phases in order; without it the order is that
+    of `phases`.
+    """
+
     phases: dict[str, dict[str, Any] | None] | list[dict[str, Any]] = {}
     order: list[str] | UnsetType = UNSET
     current_phase: str | None = None

@@ -65,6 +65,11 @@ class ResourceRef(NamedTuple):
         return cls(kind, name)
 
 
+def _stored(name: str) -> Meta:
+    """Says in the published schema that the mapping is that value's stored form."""
+    return Meta(extra_json_schema={"x-stored": name})
+
+
 class ResourceState(Struct, kw_only=True):
     """Layer 1: what every resource has.
 
@@ -86,7 +91,7 @@ class ResourceState(Struct, kw_only=True):
     owner_id: str = ""
     labels: dict[str, str] = field(default_factory=dict[str, str])
     lifecycle_table: str = ""
-    lifecycle: dict[str, Any] | None = None
+    lifecycle: Annotated[dict[str, Any] | None, _stored("ManagedLifecycle")] = None
     state_history: list[StateTransition] = field(default_factory=list[StateTransition])
     history_length: Annotated[int, Meta(ge=0)] = 0
     pipeline_progress: dict[str, Any] | None = None
@@ -221,7 +226,7 @@ class TimedResourceState(ResourceState, kw_only=True):
     active, known once both ends are.
     """
 
-    timeslot: dict[str, Any] | None = None
+    timeslot: Annotated[dict[str, Any] | None, _stored("Timeslot")] = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     duration_seconds: Annotated[float, Meta(ge=0)] | None = None
