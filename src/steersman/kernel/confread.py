@@ -338,8 +338,8 @@ class Reader:
                 return node.plain()
             self._wrong(node, path, kind)
             return MISSING
-        written_plain = from_text or (referred and not node.quoted)
-        if written_plain and isinstance(value, str) and not _reads_text(choice):
+        # A reference in quotes may stand for a number too: within {...} YAML wants the quotes.
+        if (from_text or referred) and isinstance(value, str) and not _reads_text(choice):
             value = scalar(value)
         if value is None:
             self._wrong(node, path, kind)

@@ -23,7 +23,7 @@ _SIZE_UNITS = {
     "": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
     "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "TIB": 1024**4,
 }  # fmt: skip
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]{0,3})")
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([A-Za-z]{0,3})")
 SIZE_MAX_BYTES = 2**60
 
 
@@ -121,7 +121,8 @@ def _bytes(text: str | float) -> int | None:
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2].upper() not in _SIZE_UNITS:
         return None
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    unit = _SIZE_UNITS[match[2].upper()]
+    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
 
 
 def _shown(text: str | float) -> str:
