@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from steersman.kernel.clock import Clock
 from steersman.kernel.logging import get_logger
-from steersman.kernel.tasks import Supervisor
-from steersman.store.api import StoreUnavailable
+from steersman.kernel.tasks import Stopping, Supervisor
+from steersman.store.api import StoreClosed, StoreUnavailable
 from steersman.store.rules import US_PER_S
 
 RETRY_S = 1.0
@@ -56,20 +56,25 @@ class LeaseAlarm:
             self._sleep.cancel()
 
     async def run(self) -> None:
-        """Wait and ring until cancelled: the body of a supervised task."""
-        while True:
-            due_us = self._due_us
-            if due_us is None:
-                self._set.clear()
-                await self._set.wait()
-            elif (wait_us := due_us - self._age_us()) > 0:
-                await self._sleep_us(wait_us, due_us)
-            else:
-                await self._ring()
+        """Wait and ring until the store closes: the body of a supervised task."""
+        try:
+            while True:
+                due_us = self._due_us
+                if due_us is None:
+                    self._set.clear()
+                    await self._set.wait()
+                elif (wait_us := due_us - self._age_us()) > 0:
+                    await self._sleep_us(wait_us, due_us)
+                else:
+                    await self._ring()
+        except (Stopping, StoreClosed):
+            pass  # the store is closing, and has told the sleep before us
 
     async def _ring(self) -> None:
         try:
             await self._expire()
+        except StoreClosed:
+            raise
         except StoreUnavailable as error:
             _log.warning("lease_expiry_failed", error=error.detail, retry_in_s=RETRY_S)
             await self._clock.sleep(RETRY_S)

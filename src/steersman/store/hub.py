@@ -191,6 +191,7 @@ class HubWatch:
         self._place: int | None = None  # in the channel; None while reading history
         self._ready: Sequence[Event] = ()
         self._next = 0
+        self._asleep: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> AsyncIterator[Event]:
         if self._hub.closed:
@@ -200,8 +201,11 @@ class HubWatch:
 
     async def __aexit__(self, *exc: object) -> None:
         channel, self._channel = self._channel, None
+        self._ready = ()
         if channel is not None:
             self._hub.leave(channel)
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(None)  # another task waits in here: for it, this is the end
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -260,9 +264,10 @@ class HubWatch:
             self._seen = max(self._seen, changes.seen)
 
     async def _sleep(self, channel: _Channel) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future = self._asleep = asyncio.get_running_loop().create_future()
         channel.sleepers[future] = None
         try:
             await future
         finally:
             channel.sleepers.pop(future, None)
+            self._asleep = None

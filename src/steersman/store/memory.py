@@ -285,6 +285,7 @@ class _Watch:
         self._prefix = prefix
         self._seen = after_revision
         self._wake = asyncio.Event()
+        self._left = False
         self._ready: list[Event] = []  # reversed: the next one is the last
 
     async def __aenter__(self) -> AsyncIterator[Event]:
@@ -294,13 +295,15 @@ class _Watch:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._left = True
         self._store.watchers.discard(self._wake)
+        self._wake.set()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._ready:
+        while not self._left and not self._ready:
             self._wake.clear()
             commits = self._store.commits_after(self._seen)
             if commits is None:
@@ -311,4 +314,6 @@ class _Watch:
             self._ready.reverse()
             if not self._ready:
                 await self._wake.wait()
+        if self._left:
+            raise StopAsyncIteration
         return self._ready.pop()

@@ -81,7 +81,7 @@ class SqliteStore:
     async def close(self) -> None:
         if not self._open:
             return
-        self._open = False
+        self._open = False  # from here on nobody gets in
         for turn, _ in self._turns:
             if not turn.done():
                 turn.set_exception(rules.closed(str(self.path)))
@@ -174,6 +174,10 @@ class SqliteStore:
         self._open = True
 
     async def _end_writer(self, thread: OwnedThread, ended: asyncio.Future[None]) -> None:
+        if self._next_due_us is not None:
+            # Leave the store's true age, so that the leases go on from here at the next start.
+            self._enter(0)
+            self._hand_over(TickOperation(self._loop.create_future(), self._age_us()))
         self._flush()
         self._writer.end()
         await ended

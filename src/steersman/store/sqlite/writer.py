@@ -86,7 +86,6 @@ class Writer:
             self._opened(report)
             while (operations := self._next()) is not None:
                 self._settle(operations)
-            self._write_age()
         finally:
             if self._db is not None:
                 self._db.close()
@@ -271,16 +270,6 @@ class Writer:
             changed["swept_id"] = numbers.swept_id
         if changed:
             db.executemany("UPDATE numbers SET value = ?2 WHERE name = ?1", list(changed.items()))
-
-    def _write_age(self) -> None:
-        """At a clean end, leave the store's true age, so that leases go on from here."""
-        if self._leases.by_id and self._db is not None:
-            try:
-                self._db.execute(
-                    "UPDATE numbers SET value = ? WHERE name = 'age_us'", (self._numbers.age_us,)
-                )
-            except sqlite3.Error as error:
-                _log.warning("store_close_failed", file=str(self._path), error=str(error))
 
 
 def _outcome(error: sqlite3.Error, committing: bool) -> str:
