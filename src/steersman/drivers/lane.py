@@ -38,6 +38,11 @@ class Lane:
         """Whether a piece runs now, perhaps one whose caller has gone."""
         return self._busy
 
+    @property
+    def started(self) -> bool:
+        """Whether it has a thread."""
+        return self._thread is not None
+
     async def run(self, work: Callable[[], T], timeout_s: float) -> T:
         """The answer of `work`, done in the lane's thread. Its own errors pass as they are.
 

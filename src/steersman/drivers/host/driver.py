@@ -1,106 +1,280 @@
 """The host driver: this machine as a node, its GPUs, chosen processes, endpoints and files.
 
-Its sections run side by side, each in a lane or on the loop, each under the source's time-out. A section
-that fails is a warning and an incomplete picture; only where every section failed is the source down.
+Its sections run side by side: blocking ones each in a lane of its own, probes on the loop, all within the
+source's time-out. A section that fails is a warning and an incomplete picture; only where every section
+failed is the source down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from msgspec import Struct
 
 from steersman.drivers.api import DriverContext, Observation, SourceError
+from steersman.drivers.host.gpu import GpuMemory, GpuPicture, without_nvml
+from steersman.drivers.host.jobs import JobPicture, JobTracker
 from steersman.drivers.host.machine import LocalMachine, Machine
 from steersman.drivers.host.node import Rates, node_fields
+from steersman.drivers.host.nvml import Nvml, NvmlFailed, NvmlMissing, NvmlReading
 from steersman.drivers.host.options import HostOptions
+from steersman.drivers.host.presence import Presence, look_for_accelerators
+from steersman.drivers.host.probe import EndpointFacts, Prober, Probes
+from steersman.drivers.host.processes import Processes, ProcessTable
 from steersman.drivers.host.readings import MachineReading
+from steersman.drivers.host.snapshots import FilesPicture, Snapshots
 from steersman.drivers.lane import Lane
-from steersman.kinds.entity import EntityType
+from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
+
+T = TypeVar("T")
 
 SECTION_SHARE = 0.9
 """Share of the source's time-out that a section gets, so that a picture without it is still in time."""
 
 
-class HostDriver:
-    """Observes the machine that Steersman runs on.
+class HostParts(Struct, frozen=True):
+    """The seams to the real machine; None means the real thing. Tests and trials pass the fakes.
 
-    `machine` is the seam to the real thing; tests and trials pass the fake of it.
+    `root` is where the kernel's trees (/proc, /sys, /dev) are looked for.
     """
+
+    machine: Machine | None = None
+    nvml: Nvml | None = None
+    prober: Prober | None = None
+    root: Path = Path("/")
+
+
+class HostDriver:
+    """Observes the machine that Steersman runs on. See docs/reference/drivers/host.md."""
 
     name: ClassVar[str] = "host"
     Options: ClassVar[type[Struct]] = HostOptions
     default_interval_s: ClassVar[float] = 10.0
 
-    def __init__(
-        self, options: HostOptions, context: DriverContext, *, machine: Machine | None = None
-    ) -> None:
+    def __init__(self, options: HostOptions, context: DriverContext, parts: HostParts | None = None) -> None:
+        parts = parts or HostParts()
         self._options = options
         self._context = context
-        self._machine: Machine = machine or LocalMachine()
-        self._lane = Lane(f"{context.source}-machine", "this machine")
+        self._root = parts.root
+        self._machine: Machine = parts.machine or LocalMachine(parts.root / "proc", parts.root / "sys")
+        self._nvml = parts.nvml or Nvml()
         self._rates = Rates()
-        self._sections: list[tuple[str, Callable[[Observation], Awaitable[None]]]] = [
-            ("node", self._observe_node)
-        ]
+        self._gpus = GpuMemory()
+        self._processes = Processes(options.jobs, parts.root / "proc")
+        self._tracker: JobTracker | None = None
+        self._snapshots = Snapshots(options.files, options.baselines)
+        self._prober = parts.prober
+        self._probes: Probes | None = None
+        self._node = options.node or os.uname().nodename
+        self._booted_at: datetime | None = None
+        self._lanes = {
+            section: Lane(f"{context.source}-{section}", place)
+            for section, place in (
+                ("machine", "this machine"),
+                ("gpus", "NVML"),
+                ("jobs", "the process table"),
+                ("files", "a watched file"),
+            )
+        }
 
     async def observe(self) -> Observation:
         """One look at everything. Raises `SourceError` where nothing at all could be read."""
-        seen = Observation()
-        errors = await asyncio.gather(*(self._guard(observe, seen) for _, observe in self._sections))
-        failed = [error for error in errors if error is not None]
-        if len(failed) == len(self._sections):
-            raise failed[0]
-        for error in failed:
-            seen.complete = False
-            seen.warnings.append(error.detail)
+        at = self._context.clock.now()
+        errors: list[SourceError] = []
+        machine, gpus, table, endpoints, files = await asyncio.gather(
+            self._section(errors, True, self._read_machine),
+            self._section(errors, self._options.gpus, self._read_gpus),
+            self._section(errors, bool(self._options.jobs), self._read_processes),
+            self._section(errors, bool(self._options.endpoints), self._read_endpoints),
+            self._section(errors, bool(self._options.files), self._read_files),
+        )
+        if errors and machine is gpus is table is endpoints is files is None:
+            raise errors[0]
+        seen = Observation(complete=not errors, warnings=[error.detail for error in errors])
+        if machine is not None:
+            self._node = self._options.node or machine.hostname
+            self._booted_at = machine.booted_at
+        jobs = self._job_picture(table)
+        picture = self._gpu_picture(gpus, jobs)
+        if machine is not None:
+            self._tell_node(seen, at, machine, picture)
+        if picture is not None:
+            self._tell_gpus(seen, at, picture)
+        if jobs is not None:
+            self._tell_jobs(seen, at, jobs, picture)
+        for endpoint in endpoints or []:
+            self._tell(
+                seen, EntityType.SERVICE, endpoint.endpoint.name, endpoint.observed_at, endpoint.fields
+            )
+        if files is not None:
+            self._tell_files(seen, at, files)
         return seen
 
     async def close(self) -> None:
-        """End the threads. Repeating it does nothing."""
-        await self._lane.close()
-
-    async def _guard(
-        self, observe: Callable[[Observation], Awaitable[None]], seen: Observation
-    ) -> SourceError | None:
+        """End probes, lanes and NVML. Repeating it does nothing."""
         try:
-            await observe(seen)
-        except SourceError as error:
-            return error
-        return None
+            if self._probes is not None:
+                await self._probes.close()
+            gpus = self._lanes["gpus"]
+            if gpus.started and not gpus.busy:
+                await gpus.run(self._nvml.close, self._context.timeout_s)
+        finally:
+            await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
-    async def _observe_node(self, seen: Observation) -> None:
-        at = self._context.clock.now()
-        reading = await self._read_machine()
-        seen.warnings.extend(reading.warnings)
-        seen.complete = seen.complete and not reading.warnings
-        labels = {"hostname": reading.hostname}
-        if reading.arch:
-            labels["arch"] = reading.arch
+    async def _section(
+        self, errors: list[SourceError], wanted: bool, read: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        if not wanted:
+            return None
+        try:
+            return await read()
+        except SourceError as error:
+            errors.append(error)
+            return None
+
+    async def _in_lane(self, section: str, what: str, read: Callable[[], T]) -> T:
+        try:
+            return await self._lanes[section].run(read, self._context.timeout_s * SECTION_SHARE)
+        except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+            # What the kernel or a library answered makes no sense to us: said by kind, its text may be long.
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+            raise SourceError(f"{what} can't be read: {reason.lower()}") from error
+
+    async def _read_machine(self) -> MachineReading:
+        return await self._in_lane("machine", "this machine", self._machine.read)
+
+    async def _read_gpus(self) -> tuple[NvmlReading | None, Presence]:
+        def read() -> tuple[NvmlReading | None, Presence]:
+            presence = look_for_accelerators(self._root)
+            try:
+                return self._nvml.read(), presence
+            except NvmlMissing:
+                return None, presence
+
+        try:
+            return await self._in_lane("gpus", "NVML", read)
+        except NvmlFailed as error:
+            raise SourceError(str(error)) from error
+
+    async def _read_processes(self) -> ProcessTable:
+        wall_s = self._context.clock.now().timestamp()
+        return await self._in_lane("jobs", "the process table", lambda: self._processes.read(wall_s))
+
+    async def _read_endpoints(self) -> list[EndpointFacts]:
+        if self._probes is None:
+            self._probes = Probes(
+                self._options.endpoints,
+                self._prober or _http_prober(self._context.clock.monotonic),
+                self._context.clock,
+                self._context.rng,
+                f"{self._context.source}-probes",
+            )
+        return await self._probes.collect(min(PATIENCE_S, self._context.timeout_s * SECTION_SHARE))
+
+    async def _read_files(self) -> FilesPicture:
+        now = self._context.clock.now()
+        return await self._in_lane("files", "watched files", lambda: self._snapshots.read(now))
+
+    def _job_picture(self, table: ProcessTable | None) -> JobPicture | None:
+        if table is None:
+            return None
+        if self._tracker is None:
+            self._tracker = JobTracker(self._options.jobs, self._node)
+        return self._tracker.picture(table, self._booted_at)
+
+    def _gpu_picture(
+        self, read: tuple[NvmlReading | None, Presence] | None, jobs: JobPicture | None
+    ) -> GpuPicture | None:
+        if read is None:
+            return None
+        reading, presence = read
+        if reading is None:
+            return without_nvml(presence)
+        return self._gpus.picture(reading, presence, jobs.by_pid if jobs is not None else None)
+
+    def _tell_node(
+        self, seen: Observation, at: datetime, machine: MachineReading, gpus: GpuPicture | None
+    ) -> None:
+        self._note(seen, machine.warnings)
+        labels = {"hostname": machine.hostname}
+        if machine.arch:
+            labels["arch"] = machine.arch
+        fields = node_fields(machine, self._rates, gpus.count if gpus is not None else None)
+        self._tell(seen, EntityType.NODE, self._node, at, fields, labels)
+
+    def _tell_gpus(self, seen: Observation, at: datetime, picture: GpuPicture) -> None:
+        self._note(seen, picture.warnings)
+        seen.drift.extend(picture.drift)
+        for gpu in picture.gpus:
+            labels = {**gpu.labels, "node": self._node}
+            fields = {**gpu.fields, "node": self._node}
+            self._tell(seen, EntityType.GPU, gpu.entity_id, at, fields, labels, gpu.clear)
+
+    def _tell_jobs(self, seen: Observation, at: datetime, jobs: JobPicture, gpus: GpuPicture | None) -> None:
+        self._note(seen, jobs.warnings)
+        for job in jobs.jobs:
+            fields = (
+                job.fields
+                if gpus is None or gpus.count is None
+                else {**job.fields, **gpus.of_job(job.entity_id)}
+            )
+            self._tell(seen, EntityType.JOB, job.entity_id, at, fields, job.labels)
+        seen.gone.extend(EntityKey(EntityType.JOB, self._context.scope, gone) for gone in jobs.gone)
+
+    def _tell_files(self, seen: Observation, at: datetime, picture: FilesPicture) -> None:
+        self._note(seen, picture.warnings)
+        for file in picture.files:
+            labels = {"node": self._node, "path": file.path}
+            if file.name:
+                labels["name"] = file.name
+            entity_id = f"{self._node}:{file.path}"
+            self._tell(seen, EntityType.CONFIG_SNAPSHOT, entity_id, at, file.fields, labels, file.clear)
+
+    def _tell(
+        self,
+        seen: Observation,
+        entity_type: EntityType,
+        entity_id: str,
+        at: datetime,
+        fields: dict[str, Any],
+        labels: dict[str, str] | None = None,
+        clear: tuple[str, ...] = (),
+    ) -> None:
+        merged = {**(labels or {}), **self._options.labels}
+        if self._context.scope:
+            merged[SCOPE_LABEL] = self._context.scope
         seen.fragments.append(
             StateFragment(
                 source_type=self.name,
                 source=self._context.source,
-                entity_type=EntityType.NODE,
-                entity_id=self._options.node or reading.hostname,
+                entity_type=entity_type,
+                entity_id=entity_id,
                 observed_at=at,
-                fields=node_fields(reading, self._rates, None),
-                labels=self._labels(labels),
+                fields=fields,
+                labels=merged,
+                clear=clear,
             )
         )
 
-    async def _read_machine(self) -> MachineReading:
-        timeout_s = self._context.timeout_s * SECTION_SHARE
-        try:
-            return await self._lane.run(self._machine.read, timeout_s)
-        except OSError as error:
-            raise SourceError(f"this machine can't be read: {error.strerror or error}") from error
+    @staticmethod
+    def _note(seen: Observation, warnings: list[str]) -> None:
+        """A warning says that something is missing: the picture is not complete."""
+        seen.warnings.extend(warnings)
+        seen.complete = seen.complete and not warnings
 
-    def _labels(self, labels: dict[str, str]) -> dict[str, str]:
-        merged = {**labels, **self._options.labels}
-        if self._context.scope:
-            merged[SCOPE_LABEL] = self._context.scope
-        return merged
+
+PATIENCE_S = 1.0
+"""How long one call waits for probes; a slower one is told by the call after it ends."""
+
+
+def _http_prober(monotonic: Callable[[], float]) -> Prober:
+    # aiohttp takes a third of a second to import; a host without endpoints never pays for it.
+    from steersman.drivers.host.client import ProbeClient
+
+    return ProbeClient(monotonic)

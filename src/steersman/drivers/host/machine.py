@@ -36,9 +36,11 @@ ever), memory and pseudo kinds, and read-only images (squashfs, iso9660), which 
 
 
 class Machine(Protocol):
-    """A machine that can be looked at. `read` blocks; it raises OSError where nothing can be read."""
+    """A machine that can be looked at."""
 
-    def read(self) -> MachineReading: ...
+    def read(self) -> MachineReading:
+        """One look. Blocks. Raises OSError where nothing can be read."""
+        ...
 
 
 class LocalMachine:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from steersman.drivers.host.patterns import compile_pattern
+
 JOBS_MAX = 64
 ENDPOINTS_MAX = 256
 FILES_MAX = 256
@@ -37,6 +39,13 @@ class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
     per: Annotated[str, Meta(pattern="^(process|rule)$")] = "process"
     children: bool = True
     keep_ended_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
+
+    def __post_init__(self) -> None:
+        if not (self.process or self.cmdline or self.user or self.cgroup or self.pid_file):
+            raise ValueError("a job needs at least one of process, cmdline, user, cgroup, pid_file")
+        for pattern in (self.process, self.cmdline):
+            if pattern:
+                compile_pattern(pattern)
 
 
 class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
