@@ -21,6 +21,7 @@ from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
+from steersman.state.feed import EntityFilter, Feed, Pump, Subscription
 from steersman.state.freshness import FRESH, FRESH_CADENCES, Freshness, freshness_of, roll_up
 from steersman.state.history import EntityHistory
 from steersman.state.index import Index
@@ -30,17 +31,12 @@ from steersman.state.layer import (
     Stamp,
     age_s,
     merged_labels,
-    rebased,
-    rebased_stamp,
     since,
     stacked,
-    written_fields,
-    written_labels,
 )
 from steersman.state.limits import (
     BusFull,
     BusLimits,
-    EntityTooWide,
     FutureTimestamp,
     RevisionsExhausted,
 )
@@ -49,6 +45,7 @@ from steersman.state.sampler import Sampler
 from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
 from steersman.state.tombstones import Tombstones
 from steersman.state.view import Explanation, Picture, entity_of, explanation_of
+from steersman.state.width import check_width
 
 SWEEP_MAX = 500
 """Entities that one sweep looks at: a few milliseconds of work at most."""
@@ -93,6 +90,10 @@ class StateBus:
         self._drift = DriftLog(self._limits.drift_max)
         self._counts = dict.fromkeys(COUNTERS, 0)
         self._first_revision = first_revision
+        self.feed = Feed(
+            self._log, self._clock, lambda: self._revision, lambda cell: self._view(cell, self._now())
+        )
+        """What subscribers read; see `subscribe`."""
 
     # ---- writing
 
@@ -162,13 +163,13 @@ class StateBus:
         layer = Layer(fragment, observed_at, arrival, self._revision + 1, source)
         if cell is None:
             return self._create(layer, arrival)
-        self._rebase(cell, arrival)
+        cell.rebase(arrival)
         before = cell.layers
-        if self._is_stale(cell, source, observed_at):
+        if cell.rejects(source, observed_at):
             self._counts["stale"] += 1
             return MergeOutcome(STALE, fragment, before)
         layers = stacked(before, layer)
-        self._check_width(before, layers, layer)
+        check_width(before, layers, layer, self._limits)
         verdict = judge(before, layer) if before else CREATED
         if not before:
             cell.ghost = ()
@@ -187,7 +188,7 @@ class StateBus:
     def _create(self, layer: Layer, arrival: Arrival) -> MergeOutcome:
         """The first fragment of a key. All its fields have one age, so its freshness needs no roll-up."""
         fragment, source = layer.fragment, layer.source
-        self._check_width((), (layer,), layer)
+        check_width((), (layer,), layer, self._limits)
         cell = self._new_cell(fragment.key)
         cell.layers = (layer,)
         self._revise(cell)
@@ -220,7 +221,7 @@ class StateBus:
         cell = self._index.find(entity_type, entity_id, scope)
         if cell is None:
             cell = self._new_cell(EntityKey(entity_type, scope or "", entity_id))
-        self._rebase(cell, arrival)
+        cell.rebase(arrival)
         if cell.floor is not None and when <= cell.floor.observed_at:
             return False
         cell.floor = Stamp(when, arrival, self._revision + 1)
@@ -357,6 +358,10 @@ class StateBus:
             if cell.revision >= 0:
                 yield self._view(cell, self._now())
 
+    def subscribe(self, wanted: EntityFilter | None = None, after: int | None = None) -> Subscription:
+        """Be told of changes: from now on, or after a revision. Close it when done. Raises `TooMany`."""
+        return self.feed.subscribe(wanted, after)
+
     def drift(self) -> list[DriftSignal]:
         """Values that their fields can't have, with counts: a source's shape changed."""
         return self._drift.read()
@@ -372,6 +377,8 @@ class StateBus:
             "tombstones": len(self._tombstones),
             "sources": len(self._sources),
             "drift_dropped": self._drift.dropped,
+            "subscriptions": len(self.feed),
+            "resyncs": self.feed.resyncs,
         }
 
     # ---- upkeep
@@ -404,6 +411,61 @@ class StateBus:
             self._drop(cell)
             looked += 1
         return looked
+
+    def flush(self) -> bool:
+        """Let subscribers see all changes so far; whether there were any. `pump` calls it."""
+        return self.feed.flush()
+
+    async def pump(self) -> None:
+        """Keep the bus turning (age, then flush) until cancelled: the one task that it needs on a loop."""
+        pump = Pump(self.feed, self._clock, lambda: self.sweep() >= SWEEP_MAX)
+        await pump.run()
+
+    # ---- for the checkpoint
+
+    def moment(self) -> Arrival:
+        """Now, on both clocks."""
+        return self._now()
+
+    def cells(self) -> list[Cell]:
+        """All entities and tombstones as the bus holds them; to be read, not changed."""
+        return list(self._index.cells())
+
+    def tombstone_left_s(self, cell: Cell) -> float:
+        """How much longer a tombstone is remembered."""
+        return self._tombstones.left_s(cell, self._now().monotonic)
+
+    def source_of(self, name: str, source_type: str) -> Source:
+        """The record of a source, made where it is new. Raises `BusFull`."""
+        return self._sources.of(name, source_type)
+
+    def adopt(self, cell: Cell, now: Arrival, tombstone_left_s: float) -> bool:
+        """Take in an entity from a checkpoint, with the revision it had; False where one is here already.
+
+        For the start, before fragments come. Raises `BusFull`.
+        """
+        key = cell.key
+        if self._index.find(key.entity_type, key.entity_id, key.scope) is not None:
+            return False
+        if self._index.count >= self._limits.entities_max:
+            raise BusFull(f"{key} does not fit in", limit=self._limits.entities_max)
+        self._index.add(cell)
+        cell.sample_at = self._sampler.first_at(self._index.count, now.monotonic)
+        for layer in cell.layers:
+            heard = layer.source.heard
+            if heard is None or heard.monotonic < layer.arrival.monotonic:
+                layer.source.heard = layer.arrival
+        if cell.layers:
+            state, left_s = roll_up(key.entity_type, cell.layers, now)
+            self._settle(cell, state, now.monotonic + left_s)
+        else:
+            cell.announced = DELETED
+            self._tombstones.bury(cell, now.monotonic, tombstone_left_s)
+        return True
+
+    def grant_revisions(self, ceiling: int) -> None:
+        """Revisions up to `ceiling` are reserved in the store: further than that the bus does not count."""
+        self._ceiling = ceiling
 
     # ---- inside
 
@@ -468,44 +530,6 @@ class StateBus:
                 return cell
             del self._revived[0]
         return None
-
-    def _rebase(self, cell: Cell, arrival: Arrival) -> None:
-        """Put what lies ahead of a clock that was set back onto the new clock, at its true age."""
-        if any(layer.observed_at > arrival.wall for layer in cell.layers):
-            cell.layers = tuple(rebased(layer, arrival) for layer in cell.layers)
-        if cell.floor is not None:
-            cell.floor = rebased_stamp(cell.floor, arrival)
-
-    def _is_stale(self, cell: Cell, source: Source, observed_at: datetime) -> bool:
-        if cell.floor is not None and observed_at <= cell.floor.observed_at:
-            return True
-        return any(layer.source is source and observed_at < layer.observed_at for layer in cell.layers)
-
-    def _check_width(self, before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer) -> None:
-        """Refuse what would make an entity too wide; costs nothing where the fragment brings no new name."""
-        fragment, limits = new.fragment, self._limits
-        known = next((old.fragment for old in before if old.source is new.source), None)
-        if (
-            known is not None
-            and known.fields.keys() >= fragment.fields.keys()
-            and known.labels.keys() >= fragment.labels.keys()
-            and not fragment.clear
-        ):
-            return
-        if len(layers) == 1:
-            fields, labels, sources = len(fragment.fields) + len(fragment.clear), len(fragment.labels), 1
-        else:
-            fields, labels = len(written_fields(layers)), len(written_labels(layers))
-            sources = len({layer.source.name for layer in layers})
-        for what, count, limit in (
-            ("fields", fields, limits.fields_per_entity_max),
-            ("labels", labels, limits.labels_per_entity_max),
-            ("sources", sources, limits.sources_per_entity_max),
-        ):
-            if count > limit:
-                raise EntityTooWide(
-                    f"{fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
-                )
 
     def _new_cell(self, key: EntityKey) -> Cell:
         limit = self._limits.entities_max

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from steersman.kinds.entity import EntityKey
 from steersman.state.history import History
-from steersman.state.layer import Layer, Stamp
+from steersman.state.layer import Arrival, Layer, Stamp, rebased, rebased_stamp
+from steersman.state.sources import Source
 
 NEVER = float("inf")
 
@@ -17,6 +20,7 @@ class Cell:
     - `floor`: when it was last deleted; nothing observed up to then counts any more.
     - `announced`: the freshness that subscribers were last told.
     - `plain`: one layer, announced as fresh: what the hot path takes on itself.
+    - `bucket`: its place in checkpoints; -1 until one is made.
     - `alarm`: monotonic second at which the wheel looks at it next; NEVER where it is not on the wheel.
     - `sample_at`: monotonic second from which the next change is sampled for `history`.
     """
@@ -24,6 +28,7 @@ class Cell:
     __slots__ = (
         "alarm",
         "announced",
+        "bucket",
         "floor",
         "ghost",
         "history",
@@ -42,6 +47,22 @@ class Cell:
         self.floor: Stamp | None = None
         self.announced = ""
         self.plain = False
+        self.bucket = -1
         self.alarm = NEVER
         self.sample_at = 0.0
         self.history: History | None = None
+
+    def rejects(self, source: Source, observed_at: datetime) -> bool:
+        """Whether a fragment is stale as a whole: older than the newest of its source, or from before the
+        entity was deleted."""
+        if self.floor is not None and observed_at <= self.floor.observed_at:
+            return True
+        return any(layer.source is source and observed_at < layer.observed_at for layer in self.layers)
+
+    def rebase(self, now: Arrival) -> None:
+        """Put what lies ahead of a wall clock that was set back onto the new clock, at its true age. Else a
+        source that stamps with this clock would count as stale until the clock caught up."""
+        if any(layer.observed_at > now.wall for layer in self.layers):
+            self.layers = tuple(rebased(layer, now) for layer in self.layers)
+        if self.floor is not None:
+            self.floor = rebased_stamp(self.floor, now)

@@ -1,0 +1,197 @@
+"""What a checkpoint's bucket looks like as bytes: a format number, then compressed MessagePack.
+
+Ages are saved as lengths of time, measured on the monotonic clock; over the restart the wall clock's
+difference is added, and never less than nothing. So an age is true after a restart, and a clock that was set
+back meanwhile makes it too small by that much at most, never negative.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from steersman.kernel.bounds import MIB
+from steersman.kernel.errors import SteersmanError
+from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.fragment import StateFragment
+from steersman.state.cell import Cell
+from steersman.state.layer import Arrival, Layer, Stamp
+from steersman.state.sources import Source
+
+BUCKET_FORMAT = 1
+COMPRESSION = 1
+"""zlib's fastest: a checkpoint is written often and read seldom."""
+UNPACKED_MAX_BYTES = 256 * MIB
+"""What a bucket may unpack to: a damaged one must not fill the memory."""
+
+
+class BucketDamaged(SteersmanError):
+    """A checkpoint bucket can't be read: damaged, or of a format that this version does not know."""
+
+    code = "checkpoint_bucket_damaged"
+    title = "Checkpoint bucket damaged"
+
+
+class SavedStamp(Struct, frozen=True, array_like=True):
+    """A stamp: when observed, when received, how long it was held at the save, its revision."""
+
+    observed_at: datetime
+    received_at: datetime
+    held_s: float
+    revision: int
+
+
+class SavedLayer(Struct, frozen=True, array_like=True):
+    """A layer: whose, when, what."""
+
+    source: str
+    source_type: str
+    stamp: SavedStamp
+    fields: dict[str, Any]
+    labels: dict[str, str]
+    clear: tuple[str, ...]
+    stamps: dict[str, SavedStamp] | None
+    label_stamps: dict[str, SavedStamp] | None
+
+
+class SavedCell(Struct, frozen=True, array_like=True):
+    """An entity or tombstone. `ghost` is a tombstone's last layers."""
+
+    entity_type: str
+    scope: str
+    entity_id: str
+    revision: int
+    layers: list[SavedLayer]
+    ghost: list[SavedLayer]
+    floor: SavedStamp | None
+    tombstone_left_s: float
+
+
+class SavedBucket(Struct, frozen=True, array_like=True):
+    """A part of a bucket."""
+
+    saved_at: datetime
+    cells: list[SavedCell]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(SavedBucket)
+
+
+def pack(saved_at: datetime, cells: list[SavedCell]) -> bytes:
+    """The bytes of a part. zlib's checksum guards them."""
+    return bytes([BUCKET_FORMAT]) + zlib.compress(_ENCODER.encode(SavedBucket(saved_at, cells)), COMPRESSION)
+
+
+def unpack(value: bytes) -> SavedBucket:
+    """The part. Raises `BucketDamaged`."""
+    if not value or value[0] != BUCKET_FORMAT:
+        found = value[0] if value else "none"
+        raise BucketDamaged(f"format {found}; this version reads format {BUCKET_FORMAT}")
+    inflate = zlib.decompressobj()
+    try:
+        raw = inflate.decompress(value[1:], UNPACKED_MAX_BYTES)
+        if not inflate.eof:
+            raise BucketDamaged("its end is missing, or it is too large")
+        return _DECODER.decode(raw)
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BucketDamaged(str(error)) from error
+
+
+def save_cell(cell: Cell, now: Arrival, tombstone_left_s: float) -> SavedCell:
+    """A cell as it stands."""
+    return SavedCell(
+        cell.key.entity_type.value,
+        cell.key.scope,
+        cell.key.entity_id,
+        cell.revision,
+        [_save_layer(layer, now) for layer in cell.layers],
+        [_save_layer(layer, now) for layer in cell.ghost],
+        _save_stamp(cell.floor, now) if cell.floor is not None else None,
+        tombstone_left_s,
+    )
+
+
+def restore_cell(
+    saved: SavedCell, now: Arrival, elapsed_s: float, source_of: Callable[[str, str], Source]
+) -> Cell:
+    """The cell again, `elapsed_s` after it was saved. Raises ValueError for an unknown entity type."""
+    entity_type = EntityType(saved.entity_type)
+    cell = Cell(EntityKey(entity_type, saved.scope, saved.entity_id))
+    cell.revision = saved.revision
+    clock = _Since(now, elapsed_s)
+    cell.layers = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.layers)
+    cell.ghost = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.ghost)
+    cell.floor = clock.stamp(saved.floor) if saved.floor is not None else None
+    return cell
+
+
+class _Since:
+    """Turns held times into arrivals on this process's clocks; those of one batch share one object again."""
+
+    def __init__(self, now: Arrival, elapsed_s: float) -> None:
+        self._now = now
+        self._elapsed_s = elapsed_s
+        self._arrivals: dict[tuple[datetime, float], Arrival] = {}
+
+    def arrival(self, saved: SavedStamp) -> Arrival:
+        key = (saved.received_at, saved.held_s)
+        arrival = self._arrivals.get(key)
+        if arrival is None:
+            monotonic = self._now.monotonic - saved.held_s - self._elapsed_s
+            arrival = self._arrivals[key] = Arrival(saved.received_at, monotonic)
+        return arrival
+
+    def stamp(self, saved: SavedStamp) -> Stamp:
+        return Stamp(saved.observed_at, self.arrival(saved), saved.revision)
+
+
+def _save_stamp(stamp: Stamp | Layer, now: Arrival) -> SavedStamp:
+    held_s = max(0.0, now.monotonic - stamp.arrival.monotonic)
+    return SavedStamp(stamp.observed_at, stamp.arrival.wall, held_s, stamp.revision)
+
+
+def _save_layer(layer: Layer, now: Arrival) -> SavedLayer:
+    fragment = layer.fragment
+    stamps, label_stamps = layer.stamps, layer.label_stamps
+    return SavedLayer(
+        fragment.source,
+        fragment.source_type,
+        _save_stamp(layer, now),
+        fragment.fields,
+        fragment.labels,
+        fragment.clear,
+        {n: _save_stamp(s, now) for n, s in stamps.items()} if stamps is not None else None,
+        {n: _save_stamp(s, now) for n, s in label_stamps.items()} if label_stamps is not None else None,
+    )
+
+
+def _restore_layer(
+    saved: SavedLayer, key: EntityKey, clock: _Since, source_of: Callable[[str, str], Source]
+) -> Layer:
+    stamp = saved.stamp
+    fragment = StateFragment(
+        source_type=saved.source_type,
+        entity_type=key.entity_type,
+        entity_id=key.entity_id,
+        observed_at=stamp.observed_at,
+        fields=saved.fields,
+        labels=saved.labels,
+        source=saved.source,
+        clear=saved.clear,
+    )
+    stamps, label_stamps = saved.stamps, saved.label_stamps
+    return Layer(
+        fragment,
+        fragment.observed_at,
+        clock.arrival(stamp),
+        stamp.revision,
+        source_of(saved.source, saved.source_type),
+        {n: clock.stamp(s) for n, s in stamps.items()} if stamps is not None else None,
+        {n: clock.stamp(s) for n, s in label_stamps.items()} if label_stamps is not None else None,
+    )

@@ -1,0 +1,34 @@
+"""Keeping an entity to its width: how many fields, labels and sources it may have."""
+
+from __future__ import annotations
+
+from steersman.state.layer import Layer, written_fields, written_labels
+from steersman.state.limits import BusLimits, EntityTooWide
+
+
+def check_width(before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer, limits: BusLimits) -> None:
+    """Refuse a fragment that would make its entity too wide; costs next to nothing where it brings no new
+    name. Raises `EntityTooWide`."""
+    fragment = new.fragment
+    known = next((old.fragment for old in before if old.source is new.source), None)
+    if (
+        known is not None
+        and known.fields.keys() >= fragment.fields.keys()
+        and known.labels.keys() >= fragment.labels.keys()
+        and not fragment.clear
+    ):
+        return
+    if len(layers) == 1:
+        fields, labels, sources = len(fragment.fields) + len(fragment.clear), len(fragment.labels), 1
+    else:
+        fields, labels = len(written_fields(layers)), len(written_labels(layers))
+        sources = len({layer.source.name for layer in layers})
+    for what, count, limit in (
+        ("fields", fields, limits.fields_per_entity_max),
+        ("labels", labels, limits.labels_per_entity_max),
+        ("sources", sources, limits.sources_per_entity_max),
+    ):
+        if count > limit:
+            raise EntityTooWide(
+                f"{fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
+            )
