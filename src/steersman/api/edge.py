@@ -19,13 +19,13 @@ from steersman.api.problems import (
     MethodNotAllowed,
     RouteNotFound,
     as_steersman_error,
-    nearest,
     problem_body,
     problem_headers,
     reveal,
 )
 from steersman.api.routes import Route, RouteTable
 from steersman.kernel.logging import get_logger
+from steersman.kernel.nearest import nearest
 
 UNMATCHED = "unmatched"
 """The `route` label of requests that matched no route: their paths are not made labels."""

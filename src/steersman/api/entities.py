@@ -26,9 +26,10 @@ from steersman.api.pages import (
     read_labels,
     write_cursor,
 )
-from steersman.api.problems import nearest, reveal
+from steersman.api.problems import reveal
 from steersman.api.shown import masked_value, shown
 from steersman.kernel.errors import NotFound
+from steersman.kernel.nearest import nearest
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType
 
 if TYPE_CHECKING:

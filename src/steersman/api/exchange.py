@@ -17,12 +17,12 @@ from steersman.api.problems import (
     InvalidParameter,
     UnknownParameter,
     UnsupportedMediaType,
-    nearest,
     reveal,
 )
 from steersman.api.routes import Route
 from steersman.kernel.bounds import MIB
 from steersman.kernel.errors import TooLarge
+from steersman.kernel.nearest import nearest
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -42,8 +42,7 @@ class ApiMetrics:
         self.streams = Gauge("steersman_watch_streams", "Event streams that are open", registry=self.registry)
         self.resyncs = Counter(
             "steersman_watch_resyncs",
-            "Times a stream was told to read again, by reason",
-            ["reason"],
+            "Times a stream was told to read again",
             registry=self.registry,
         )
         self.drops = Counter(

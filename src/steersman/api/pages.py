@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from steersman.api.problems import InvalidParameter, nearest, reveal
+from steersman.api.problems import InvalidParameter, reveal
 from steersman.kernel.errors import InvalidInput, NotFound
+from steersman.kernel.nearest import nearest
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
 from steersman.kinds.names import kind_of
 

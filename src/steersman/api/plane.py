@@ -26,7 +26,7 @@ DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
 class Plane:
     """One running plane, as the API sees it.
 
-    - `supervisor` owns the API's own tasks (`api.watch`, `api.heartbeat`, `api.tokens`).
+    - `supervisor` owns the API's own tasks (tokens, and a listener for each event stream).
     - `store_name` says what the store is, without credentials: `sqlite`, `memory`.
     - `intake_failures` answers why intake does not run, one line each; empty where it does.
     - `tap` gives recorders a feed of fragments; None where nothing can be recorded.

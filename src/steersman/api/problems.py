@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -94,12 +92,6 @@ class Internal(SteersmanError):
     status = 500
 
 
-def nearest(word: str, among: Iterable[str]) -> str | None:
-    """The most similar word, None where none is similar."""
-    found = difflib.get_close_matches(word, list(among), n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
 def problem_body(error: SteersmanError, instance: str) -> bytes:
     """The error as problem+json; a fact that JSON can't hold is shown as text."""
     return msgspec.json.encode(error.problem(instance), enc_hook=str)
@@ -148,7 +140,6 @@ __all__ = [
     "UnknownParameter",
     "UnsupportedMediaType",
     "as_steersman_error",
-    "nearest",
     "problem_body",
     "problem_headers",
 ]

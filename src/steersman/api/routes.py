@@ -107,7 +107,7 @@ ROUTES: tuple[Route, ...] = (
     Route("list_sources", "GET", f"{API}/sources", V, "Sources and how they do"),
     Route("watch", "GET", f"{API}/watch", V, "Changes as Server-Sent Events", ("unknown_kind",), raw=True),
     Route("list_schemas", "GET", f"{API}/schemas", V, "Names of the published JSON Schemas"),
-    Route("get_schema", "GET", f"{API}/schemas/{{name}}", V, "One JSON Schema", ("schema_not_found",)),
+    Route("get_schema", "GET", f"{API}/schemas/{{name}}", V, "One JSON Schema", ("unknown_schema",)),
     Route("list_tokens", "GET", f"{API}/tokens", A, "Tokens, without their secrets"),
     Route(
         "create_token",

@@ -59,7 +59,7 @@ class Api:
         self._plane = plane
         self._started = False
         self.metrics = ApiMetrics(plane)
-        self.hub = WatchHub(plane.bus, plane.clock, self.metrics, plane.settings.server.streams_max)
+        self.hub = WatchHub(plane.bus, self.metrics, plane.settings.server.streams_max)
         self._document: bytes | None = None
         self.framework = _framework(self, plane)
         self._edge = Edge(
@@ -83,8 +83,6 @@ class Api:
         tasks, keep = self._plane.supervisor, ALWAYS
         tasks.start("api.tokens", self._plane.tokens.follow, keep)
         tasks.start("api.tokens.last_used", self._plane.tokens.keep_last_used, keep)
-        tasks.start("api.watch", self.hub.run, keep)
-        tasks.start("api.heartbeat", self.hub.heartbeat, keep)
 
     async def drain(self) -> None:
         """End every stream with `bye` and take no new ones. Repeating it does nothing."""

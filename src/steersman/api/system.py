@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
 
-import msgspec
 from litestar import Response
 from msgspec import Struct
 
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, metrics_of, plane_of
 from steersman.api.metrics import CONTENT_TYPE
 from steersman.api.plane import Plane
-from steersman.api.problems import NotReady, nearest, reveal
-from steersman.kernel.errors import NotFound, SteersmanError
+from steersman.api.problems import NotReady
+from steersman.kernel.errors import SteersmanError
 from steersman.kernel.redact import redact_text
 from steersman.kernel.tasks import FAILED, STUCK, TaskSnapshot
-from steersman.kinds.entity import ENTITY_CLASSES
+from steersman.kinds.schema import PUBLISHED, schema_of
 from steersman.state.sources import SourceStatus
 
 STORE_ANSWER_MAX_S = 2.0
 """How long the store may take to answer for `/readyz`."""
-
-
-class SchemaNotFound(NotFound):
-    """No schema has that name. `facts`: `nearest`."""
-
-    code = "schema_not_found"
-    title = "No such schema"
 
 
 class Alive(Struct, frozen=True):
@@ -156,18 +146,12 @@ async def openapi(request: Asked) -> Answer:
 
 async def list_schemas() -> Answer:
     """Names of all published schemas."""
-    return json_answer(SchemaNames(sorted(schemas())))
+    return json_answer(SchemaNames(sorted(PUBLISHED)))
 
 
 async def get_schema(request: Asked) -> Answer:
     """The JSON Schema (2020-12) of that name."""
-    name = exchange_of(request).parameters["name"]
-    published = schemas()
-    if name not in published:
-        near = nearest(name, published)
-        hint = f"; did you mean {near}?" if near else ""
-        raise SchemaNotFound(f"there is no schema {reveal(name)!r}{hint}", nearest=near)
-    return json_answer(published[name])
+    return json_answer(schema_of(exchange_of(request).parameters["name"]))
 
 
 async def ask_store(plane: Plane) -> StoreStatus:
@@ -193,9 +177,3 @@ def failures(plane: Plane, store: StoreStatus) -> list[str]:
         if task.state in (FAILED, STUCK)
     ]
     return lines
-
-
-@lru_cache(maxsize=1)
-def schemas() -> dict[str, dict[str, Any]]:
-    """Every published JSON Schema by name."""
-    return {cls.__name__: msgspec.json.schema(cls) for cls in ENTITY_CLASSES.values()}

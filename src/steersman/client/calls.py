@@ -97,6 +97,41 @@ def entities(
     return Call("GET", _path("entities", query=query), _read_page)
 
 
+class Pager(Struct):
+    """Walks a list page by page: `next` gives the call for the next page, `take` its entities."""
+
+    kinds: tuple[EntityType, ...]
+    healths: tuple[HealthState, ...]
+    scope: str | None
+    labels: dict[str, str]
+    fields: tuple[str, ...]
+    search: str
+    limit: int
+    cursor: str | None = None
+    ended: bool = False
+
+    def next(self) -> Call[Page] | None:
+        """The call for the next page; None behind the last one."""
+        if self.ended:
+            return None
+        return entities(
+            self.kinds,
+            healths=self.healths,
+            scope=self.scope,
+            labels=self.labels,
+            fields=self.fields,
+            search=self.search,
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+    def take(self, page: Page) -> list[CanonicalEntity]:
+        """The page's entities."""
+        self.cursor = page.cursor
+        self.ended = page.cursor is None
+        return page.items
+
+
 def entity(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[CanonicalEntity]:
     """One entity."""
     return Call("GET", _entity_path(kind, entity_id, scope), read_entity)

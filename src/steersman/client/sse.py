@@ -12,7 +12,7 @@ EVENT_MAX_BYTES = 16 * MIB
 
 
 class ServerEvent(NamedTuple):
-    """One event. `id` is the last id seen up to it; None where there was none."""
+    """One event. `id` is the one it carries itself; None where it has none."""
 
     name: str
     data: bytes
@@ -29,7 +29,9 @@ class EventParser:
         self._name = b""
         self._data: list[bytes] = []
         self._size = 0
-        self._id: str | None = None
+        self._new_id: str | None = None
+        self.last_id: str | None = None
+        """The id of the last complete block, which may have been one without data."""
         self.retry_ms: int | None = None
         """What the server asks to wait before coming back; None where it did not ask."""
 
@@ -39,13 +41,13 @@ class EventParser:
         for line in self._lines(chunk):
             if line:
                 self._field(line)
-            elif self._data:
-                events.append(
-                    ServerEvent((self._name or b"message").decode(), b"\n".join(self._data), self._id)
-                )
-                self._name, self._data, self._size = b"", [], 0
-            else:
-                self._name = b""
+                continue
+            # An id counts once its block is complete: a cut in the middle must not skip the block.
+            self.last_id = self._new_id if self._new_id is not None else self.last_id
+            if self._data:
+                name = (self._name or b"message").decode()
+                events.append(ServerEvent(name, b"\n".join(self._data), self._new_id))
+            self._name, self._data, self._size, self._new_id = b"", [], 0, None
         if len(self._rest) + self._size > EVENT_MAX_BYTES:
             raise BadAnswer(f"an event of the stream has more than {EVENT_MAX_BYTES} bytes")
         return events
@@ -81,6 +83,6 @@ class EventParser:
             self._name = value.decode("utf-8", "replace").encode()
         elif name == b"id":
             if b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
+                self._new_id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 9:
             self.retry_ms = int(value)

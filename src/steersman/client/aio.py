@@ -1,0 +1,129 @@
+"""`AsyncSteersman`: the asynchronous client; the same calls as the blocking one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from steersman.client import calls, shapes
+from steersman.client.arguments import DEFAULT_SERVER, Kind, Kinds, read_kind, read_kinds, user_agent
+from steersman.client.transport import AsyncTransport
+from steersman.client.watching import Change, WatchSession
+from steersman.kernel.errors import SteersmanError
+from steersman.kernel.ids import Rng
+from steersman.kinds.entity import CanonicalEntity, HealthState
+from steersman.kinds.fragment import StateFragment
+
+
+class AsyncSteersman:
+    """One server, asked from one event loop: `async with AsyncSteersman() as plane: ...`.
+
+    Each call raises a family of `steersman.kernel.errors`: what the server answered (`error.code` says which
+    error exactly), `NotReachable`, `AnswerTimedOut`, `BadAnswer`. Calls that may be repeated are, twice.
+    """
+
+    def __init__(
+        self, server: str = DEFAULT_SERVER, *, token: str | None = None, rng: Rng | None = None
+    ) -> None:
+        self._transport = AsyncTransport(server, token, user_agent(), rng)
+        self._rng = self._transport.rng
+
+    @property
+    def address(self) -> str:
+        """Where the server is."""
+        return self._transport.address
+
+    async def __aenter__(self) -> AsyncSteersman:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections. Repeating it does nothing."""
+        await self._transport.close()
+
+    async def entities(
+        self,
+        kinds: Kinds = (),
+        *,
+        healths: Iterable[HealthState] = (),
+        scope: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        fields: Iterable[str] = (),
+        search: str = "",
+        page: int = calls.PAGE_DEFAULT,
+    ) -> AsyncIterator[CanonicalEntity]:
+        """Entities that match, page by page as they are taken. `fields`: comparisons as text,
+        `temperature_celsius>=80`."""
+        pager = calls.Pager(
+            read_kinds(kinds), tuple(healths), scope, dict(labels or {}), tuple(fields), search, page
+        )
+        while (call := pager.next()) is not None:
+            for one in pager.take(await self._transport.run(call)):
+                yield one
+
+    async def entity(self, kind: Kind, entity_id: str, scope: str | None = None) -> CanonicalEntity:
+        """One entity; `scope` may be left out where only one matches."""
+        return await self._transport.run(calls.entity(read_kind(kind), entity_id, scope))
+
+    async def explain(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.Explanation:
+        """Where its values come from, and why health and confidence are what they are."""
+        return await self._transport.run(calls.explain(read_kind(kind), entity_id, scope))
+
+    async def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.EntityHistory:
+        """How it was lately."""
+        return await self._transport.run(calls.history(read_kind(kind), entity_id, scope))
+
+    async def push(self, fragments: Iterable[StateFragment | Mapping[str, Any]]) -> shapes.PushAnswer:
+        """Push fragments, in as many requests as it takes; each fragment gets its verdict."""
+        return calls.together(
+            [await self._transport.run(calls.push(lines)) for lines in calls.batches(fragments)]
+        )
+
+    async def watch(self, kinds: Kinds = (), *, after: int | None = None) -> AsyncIterator[Change]:
+        """Changes as they come, until the iterator is closed. A cut connection is taken up again without a
+        gap and without repeats; a `Resync` says that the list must be read."""
+        session = WatchSession(read_kinds(kinds), after, self._rng)
+        while True:
+            failure: SteersmanError | None = None
+            try:
+                async with self._transport.stream(session.call()) as chunks:
+                    async for chunk in chunks:
+                        for change in session.feed(chunk):
+                            yield change
+            except SteersmanError as error:
+                failure = error
+            await self._transport.pause(session.cut(failure, self._transport.now_s()))
+
+    async def record(self) -> AsyncIterator[bytes]:
+        """The bytes of a recording of what arrives from now on, until the iterator is closed."""
+        async with self._transport.stream(calls.recording()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def sources(self) -> list[shapes.SourceStatus]:
+        """Sources and how they do."""
+        return await self._transport.run(calls.sources())
+
+    async def status(self) -> shapes.Status:
+        """What runs there and how it does."""
+        return await self._transport.run(calls.status())
+
+    async def whoami(self) -> shapes.WhoAmI:
+        """Who the server takes us for."""
+        return await self._transport.run(calls.whoami())
+
+    async def tokens(self) -> list[shapes.TokenInfo]:
+        """All tokens; takes role admin."""
+        return await self._transport.run(calls.tokens())
+
+    async def create_token(
+        self, name: str, role: str = "viewer", ttl_s: float | None = None
+    ) -> shapes.IssuedToken:
+        """Make a token; takes role admin."""
+        return await self._transport.run(calls.create_token(name, role, ttl_s))
+
+    async def revoke_token(self, token_id: str) -> None:
+        """Revoke a token; takes role admin."""
+        await self._transport.run(calls.revoke_token(token_id))
