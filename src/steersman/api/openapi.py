@@ -20,7 +20,7 @@ from steersman.api.access import (
 from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
 from steersman.api.entities import EntityPage
 from steersman.api.fragments import PushAnswer
-from steersman.api.problems import Internal, InvalidParameter, UnknownParameter
+from steersman.api.problems import InvalidParameter, UnknownParameter
 from steersman.api.routes import ROUTES, Role, Route
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
 from steersman.api.tokens import TokenList
@@ -88,7 +88,12 @@ RAW_PARAMETERS: dict[str, list[dict[str, Any]]] = {
 }
 """Parameters of the routes that the framework does not serve."""
 
-COMMON_ERRORS: tuple[type[SteersmanError], ...] = (UnknownParameter, InvalidParameter, Internal, Unavailable)
+COMMON_ERRORS: tuple[type[SteersmanError], ...] = (
+    UnknownParameter,
+    InvalidParameter,
+    SteersmanError,
+    Unavailable,
+)
 GATED_ERRORS: tuple[type[SteersmanError], ...] = (TokenNeeded, TokenInvalid, RoleTooLow, TooManyFailures)
 OPEN_ERRORS: tuple[type[SteersmanError], ...] = (HostNotAllowed, CrossSite)
 

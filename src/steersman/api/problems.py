@@ -84,14 +84,6 @@ class NotReady(Unavailable):
     title = "Not ready"
 
 
-class Internal(SteersmanError):
-    """A fault of ours. The answer names `incident`; the log has the rest under the same name."""
-
-    code = "internal"
-    title = "Internal error"
-    status = 500
-
-
 def problem_body(error: SteersmanError, instance: str) -> bytes:
     """The error as problem+json; a fact that JSON can't hold is shown as text."""
     return msgspec.json.encode(error.problem(instance), enc_hook=str)
@@ -113,14 +105,15 @@ def problem_headers(error: SteersmanError) -> Headers:
 
 
 def as_steersman_error(error: Exception, incident: str) -> SteersmanError:
-    """The error to answer with. What is not ours becomes `Internal`: logged in full here, told to nobody."""
+    """The error to answer with. What is not ours is logged in full here and told to nobody: the answer is the
+    root of the error tree and names the `incident` that the log has it under."""
     if isinstance(error, SteersmanError) and error.status < 500:
         return error
-    if isinstance(error, Unavailable | TimedOut | Internal):
+    if isinstance(error, Unavailable | TimedOut):
         _log.warning("request_failed", code=error.code, detail=error.detail, incident=incident)
         return error
     _log.error("request_crashed", incident=incident, exc_info=error)
-    return Internal(
+    return SteersmanError(
         "something went wrong here that should not have; the log has it under the incident's name",
         incident=incident,
     )
@@ -131,7 +124,6 @@ __all__ = [
     "BodyTimedOut",
     "Forbidden",
     "Headers",
-    "Internal",
     "InvalidParameter",
     "MethodNotAllowed",
     "NotReady",

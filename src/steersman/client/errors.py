@@ -49,7 +49,10 @@ class BadAnswer(SteersmanError):
 
 
 class ApiError(SteersmanError):
-    """An error that the API answered with. `code`, `title` and `status` are the answer's."""
+    """An error that the API answered with. `code`, `title` and `status` are the answer's; the classes' own
+    codes are never seen."""
+
+    code = "api_error"
 
     def __init__(self, detail: str, *, code: str, title: str, status: int, facts: dict[str, Any]) -> None:
         super().__init__(detail)
@@ -61,33 +64,49 @@ class ApiError(SteersmanError):
 class ApiInvalidInput(ApiError, InvalidInput):
     """400, 408, 415, 422: the request itself is wrong."""
 
+    code = "api_invalid_input"
+
 
 class ApiUnauthenticated(ApiError, Unauthenticated):
     """401: no token, or one that is not accepted."""
+
+    code = "api_unauthenticated"
 
 
 class ApiForbidden(ApiError, Forbidden):
     """403: the token's role does not reach this far, or the request comes from elsewhere."""
 
+    code = "api_forbidden"
+
 
 class ApiNotFound(ApiError, NotFound):
     """404."""
+
+    code = "api_not_found"
 
 
 class ApiRefused(ApiError, Refused):
     """409: a rule of the system refuses it in its present state."""
 
+    code = "api_refused"
+
 
 class ApiTooLarge(ApiError, TooLarge):
     """413."""
+
+    code = "api_too_large"
 
 
 class ApiTooMany(ApiError, TooMany):
     """429: a bound is reached; `facts["retry_after_s"]` where the server said when to come back."""
 
+    code = "api_too_many"
+
 
 class ApiUnavailable(ApiError, Unavailable):
     """503, and what proxies answer in its place."""
+
+    code = "api_unavailable"
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
