@@ -199,7 +199,7 @@ class Supervisor:
         if entry is None:
             return
         self._cancel(entry)
-        if not await _ended(entry.task, timeout_s, self._clock):
+        if not await ended_within(entry.task, timeout_s, self._clock):
             entry.enter(STUCK, self._clock.monotonic())
             raise _left(self.name, [name], timeout_s)
         del self._entries[name]
@@ -215,20 +215,22 @@ class Supervisor:
         deadline_s = self._clock.monotonic() + timeout_s
         entries = list(reversed(self._entries.values()))
         try:
-            await self._stop_spawned(timeout_s)
             for position, entry in enumerate(entries):
                 self._cancel(entry)
                 share_s = (deadline_s - self._clock.monotonic()) / (len(entries) - position)
-                await _ended(entry.task, share_s, self._clock)
+                await ended_within(entry.task, share_s, self._clock)
+            await self._stop_spawned(deadline_s)
         except asyncio.CancelledError:
             for entry in entries:  # no time left to do it in order: whoever waits for us has given up
                 self._cancel(entry)
+            for task in self._spawned:
+                task.cancel()
             raise
         finally:
             self._changed.set()
         late = [entry for entry in entries if not entry.task.done()]
         for entry in late:
-            await _ended(entry.task, deadline_s - self._clock.monotonic(), self._clock)
+            await ended_within(entry.task, deadline_s - self._clock.monotonic(), self._clock)
         left = [entry for entry in late if not entry.task.done()]
         for entry in left:
             entry.enter(STUCK, self._clock.monotonic())
@@ -251,14 +253,13 @@ class Supervisor:
             for entry in self._entries.values()
         ]
 
-    async def _stop_spawned(self, timeout_s: float) -> None:
-        # Half of the time at most: the started tasks are the ones with something to put in order.
-        deadline_s = self._clock.monotonic() + timeout_s / 2
+    async def _stop_spawned(self, deadline_s: float) -> None:
+        # After the tasks that wait for them, so that nobody takes our cancellation for a unit's own failure.
         spawned = list(self._spawned)
         for task in spawned:
             task.cancel()
         for task in spawned:
-            await _ended(task, deadline_s - self._clock.monotonic(), self._clock)
+            await ended_within(task, deadline_s - self._clock.monotonic(), self._clock)
 
     def _cancel(self, entry: _Entry) -> None:
         # Told once: a second cancellation would cut short the orderly end that the first one began.
@@ -388,8 +389,11 @@ class OwnedThread:
             _log.error("thread_failed", thread=self.name, exc_info=error)
 
 
-async def _ended(task: asyncio.Task[Any], seconds: float, clock: Clock) -> bool:
-    """Wait until `task` is done, at most `seconds`; whether it is. Its outcome is not looked at."""
+async def ended_within(task: asyncio.Task[Any], seconds: float, clock: Clock) -> bool:
+    """Wait until `task` is done, at most `seconds` on `clock`; whether it is.
+
+    The task is neither cancelled nor is its outcome looked at: what to do with a late one is the caller's.
+    """
     if task.done():
         return True
     if seconds <= 0:

@@ -1,0 +1,304 @@
+"""Push: fragments that others send, judged one by one.
+
+A body is a JSON array or newline-delimited JSON. Every fragment in it gets a verdict; a bad one (no JSON, an
+unknown entity type, a value of the wrong type, a time from the future) never loses the good ones, and its
+error names its place, the field, and what was expected. Fragments are merged in slices between which the
+event loop serves others, so the largest body does not hold up anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from steersman.kernel.bounds import MIB
+from steersman.kernel.clock import Clock
+from steersman.kernel.errors import SteersmanError, TooLarge
+from steersman.kernel.nearest import did_you_mean
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fragment import StateFragment
+from steersman.observe.inlet import SLICE_MAX, Inlet, Refusal, cleaned
+from steersman.observe.split import PushMalformed, split_array
+from steersman.state.outcome import REFUSED, STALE
+
+BODY_MAX_BYTES = 8 * MIB
+LINE_MAX_BYTES = MIB
+"""One fragment of 256 fields and 64 labels with long texts stays under it."""
+ITEMS_MAX = 250_000
+"""More can't be in a body of the default size; it bounds the answer."""
+RAW_SHOWN_MAX_CHARS = 60
+
+INVALID = "invalid"
+Results = Literal["all", "errors"]
+
+_decode_item = msgspec.json.Decoder(StateFragment).decode
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
+_PATH = re.compile(r" - at `\$(?P<path>.*)`$")
+_BYTE = re.compile(r"\(byte (\d+)\)")
+
+
+class PushError(Struct, frozen=True):
+    """Why a fragment was not taken: a code for programs, a sentence for people."""
+
+    code: str
+    detail: str
+
+
+class PushResult(Struct, frozen=True):
+    """What became of the item at `index` (from 0): created, merged, partial, stale or invalid."""
+
+    index: int
+    verdict: str
+    error: PushError | None = None
+
+
+class PushAnswer(Struct, frozen=True):
+    """The answer to a push. `accepted` counts created, merged and partial."""
+
+    accepted: int
+    stale: int
+    invalid: int
+    results: list[PushResult]
+
+
+class Push:
+    """Takes pushes in. One for a process; its methods may run side by side."""
+
+    def __init__(
+        self,
+        inlet: Inlet,
+        clock: Clock,
+        *,
+        body_max_bytes: int = BODY_MAX_BYTES,
+        line_max_bytes: int = LINE_MAX_BYTES,
+        items_max: int = ITEMS_MAX,
+    ) -> None:
+        self._inlet = inlet
+        self._clock = clock
+        self._body_max_bytes = body_max_bytes
+        self._line_max_bytes = line_max_bytes
+        self._items_max = items_max
+
+    async def take_array(self, body: bytes, *, results: Results = "all") -> PushAnswer:
+        """A JSON array of fragments. Raises `TooLarge`, `PushMalformed` (nothing was taken then)."""
+        if len(body) > self._body_max_bytes:
+            raise self._too_large("body", self._body_max_bytes)
+        tray = _Tray(self._inlet, "item", results)
+        try:
+            items = _decode_array(body)
+        except msgspec.DecodeError as error:  # ValidationError, a kind of it: an array was expected
+            await self._take_malformed(body, tray, error)
+            return tray.answer()
+        if len(items) > self._items_max:
+            raise TooLarge(
+                f"{len(items)} fragments; at most {self._items_max} are taken at once", limit=self._items_max
+            )
+        for item in items:
+            if tray.put(item):
+                await self._clock.sleep(0)
+        return tray.answer()
+
+    async def take_lines(self, chunks: AsyncIterable[bytes], *, results: Results = "all") -> PushAnswer:
+        """Newline-delimited JSON, taken in as it comes. Blank lines do not count.
+
+        Raises `TooLarge` at the bound of the body or its items; what came before is taken in by then, and
+        the error's `facts` say how much: `accepted`, `stale`, `invalid`.
+        """
+        tray = _Tray(self._inlet, "line", results)
+        try:
+            async for line in self._lines(chunks):
+                if tray.count >= self._items_max:
+                    raise TooLarge(
+                        f"more than {self._items_max} fragments in one push", limit=self._items_max
+                    )
+                if line is None:
+                    tray.refuse("too_large", f"longer than {self._line_max_bytes} bytes")
+                elif line and not line.isspace():
+                    if tray.put(line):
+                        await self._clock.sleep(0)
+                else:
+                    tray.skip()
+        except TooLarge as error:
+            answer = tray.answer()
+            error.facts |= {"accepted": answer.accepted, "stale": answer.stale, "invalid": answer.invalid}
+            raise
+        return tray.answer()
+
+    async def _take_malformed(self, body: bytes, tray: _Tray, cause: msgspec.DecodeError) -> None:
+        """A body that is no JSON array: item by item, if its items can be told apart at all."""
+        texts: list[bytes] = []
+        try:
+            for text in split_array(body):
+                if text is None:
+                    await self._clock.sleep(0)
+                elif len(texts) >= self._items_max:
+                    raise TooLarge(
+                        f"more than {self._items_max} fragments in one push", limit=self._items_max
+                    )
+                else:
+                    texts.append(text)
+        except PushMalformed as error:
+            if isinstance(cause, msgspec.ValidationError):
+                raise
+            byte = _BYTE.search(str(cause))
+            facts = error.facts | ({"byte": int(byte[1])} if byte is not None else {})
+            raise PushMalformed(f"{error.detail} ({_said(cause)})", **facts) from None
+        for text in texts:  # only now: a body that can't be cut is refused whole, not taken in half
+            if tray.put(text):
+                await self._clock.sleep(0)
+
+    async def _lines(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
+        """The lines of a stream without their ends; None for one that is too long, which is not kept."""
+        size = 0
+        held: list[bytes] = []  # the beginning of a line whose end has not come
+        held_bytes = 0
+        too_long = False
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self._body_max_bytes:
+                raise self._too_large("body", self._body_max_bytes)
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                if too_long or held_bytes + len(end) > self._line_max_bytes:
+                    yield None
+                else:
+                    yield b"".join((*held, end)) if held else end
+                held, held_bytes, too_long = [], 0, False
+            held_bytes += len(rest)
+            too_long = too_long or held_bytes > self._line_max_bytes
+            if too_long:
+                held = []
+            elif rest:
+                held.append(rest)
+        if too_long:
+            yield None
+        elif held:
+            yield b"".join(held)
+
+    def _too_large(self, what: str, limit: int) -> TooLarge:
+        return TooLarge(f"the {what} has more than {limit} bytes; send it in parts", limit=limit)
+
+
+class _Tray:
+    """Items of one push on their way in: decoded, held to their types, merged a slice at a time."""
+
+    def __init__(self, inlet: Inlet, word: str, results: Results) -> None:
+        self.count = 0
+        self._inlet = inlet
+        self._word = word
+        self._all = results == "all"
+        self._blank = 0
+        self._accepted = self._stale = self._invalid = 0
+        self._ready: list[StateFragment] = []
+        self._places: list[tuple[int, int]] = []
+        self._results: list[PushResult] = []
+
+    def put(self, text: bytes | Raw) -> bool:
+        """Decode and judge one item; True where a slice was merged, so that it is time to breathe."""
+        try:
+            fragment = _decode_item(text)
+        except msgspec.DecodeError as error:
+            self.refuse(*_explained(error, bytes(text)))
+            return False
+        except SteersmanError as error:
+            self.refuse(error.code, error.detail)
+            return False
+        if self._inlet.is_observed(fragment.source):
+            self.refuse(
+                "source_reserved",
+                f"source: {fragment.source!r} is observed by this server itself; push under another name",
+            )
+            return False
+        clean = cleaned(fragment)
+        if isinstance(clean, Refusal):
+            self.refuse("fragment_invalid", "; ".join(clean.problems))
+            return False
+        self._ready.append(clean)
+        self._places.append((self.count, self.count + self._blank))
+        self.count += 1
+        if len(self._ready) < SLICE_MAX:
+            return False
+        self._merge()
+        return True
+
+    def skip(self) -> None:
+        """A blank line: no item, but it counts when lines are named."""
+        self._blank += 1
+
+    def refuse(self, code: str, detail: str) -> None:
+        """The next item is not taken."""
+        self._refuse(self.count, self.count + self._blank, code, detail)
+        self.count += 1
+
+    def answer(self) -> PushAnswer:
+        """Merge what is left and answer."""
+        self._merge()
+        self._results.sort(key=_index)
+        return PushAnswer(self._accepted, self._stale, self._invalid, self._results)
+
+    def _refuse(self, index: int, place: int, code: str, detail: str) -> None:
+        self._invalid += 1
+        # Items count from 0 like their index, lines from 1 as in any editor.
+        number = place + 1 if self._word == "line" else index
+        error = PushError(code, f"{self._word} {number}: {detail}")
+        self._results.append(PushResult(index, INVALID, error))
+
+    def _merge(self) -> None:
+        if not self._ready:
+            return
+        outcomes = self._inlet.take(self._ready)
+        for (index, place), outcome in zip(self._places, outcomes, strict=True):
+            verdict = outcome.verdict
+            if verdict == REFUSED and outcome.error is not None:
+                self._refuse(index, place, outcome.error.code, outcome.error.detail)
+                continue
+            if verdict == STALE:
+                self._stale += 1
+            else:
+                self._accepted += 1
+            if self._all:
+                self._results.append(PushResult(index, verdict))
+        self._ready = []
+        self._places = []
+
+
+def _index(result: PushResult) -> int:
+    return result.index
+
+
+def _explained(error: msgspec.DecodeError, text: bytes) -> tuple[str, str]:
+    """Code and sentence for an item that can't be decoded."""
+    said = _said(error)
+    if not isinstance(error, msgspec.ValidationError):
+        if not text:
+            return "item_malformed", "nothing between two commas"
+        if re.search(rb"\b(NaN|-?Infinity)\b", text):
+            return (
+                "item_malformed",
+                "NaN and Infinity are not JSON: leave the field out where it has no value",
+            )
+        shown = text[:RAW_SHOWN_MAX_CHARS].decode(errors="replace")
+        more = "..." if len(text) > RAW_SHOWN_MAX_CHARS else ""
+        return "item_malformed", f"{said}: {shown}{more}"
+    match = _PATH.search(said)
+    if match is None:
+        return "item_invalid", said
+    path, reason = match["path"].lstrip("."), said[: match.start()]
+    if path == "entity_type" and reason.startswith("Invalid enum value"):
+        word = reason.removeprefix("Invalid enum value").strip(" '")
+        names = [kind.value for kind in EntityType]
+        return (
+            "item_invalid",
+            f"entity_type: {word!r} is no entity type{did_you_mean(word, names)}; one of {', '.join(names)}",
+        )
+    if reason == "Invalid RFC3339 encoded datetime":
+        reason = "expected a time as in 2026-01-31T12:00:00Z (RFC 3339)"
+    return "item_invalid", f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
+
+
+def _said(error: msgspec.DecodeError) -> str:
+    return str(error).removesuffix(" - at `$`")
