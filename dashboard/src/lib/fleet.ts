@@ -34,12 +34,15 @@ export class Fleet {
   /** Entities by confidence: bin i holds [i/10, (i+1)/10), the last one also 1. */
   readonly confidence = new Array<number>(CONFIDENCE_BINS).fill(0);
   revision = 0;
+  /** Goes up when an entity comes or goes: what depends on who is there, and not on how they do, looks at this. */
+  members = 0;
 
   get size(): number {
     return this.entities.size;
   }
 
   clear(): void {
+    this.members += 1;
     this.entities.clear();
     this.gone.clear();
     Object.assign(this.counts, emptyCounts());
@@ -57,6 +60,7 @@ export class Fleet {
     const known = live ?? this.gone.get(key);
     if (known !== undefined && entity.revision < known.revision) return false;
     if (live !== undefined) this.#count(live, -1);
+    else this.members += 1;
     this.gone.delete(key);
     this.entities.set(key, entity);
     this.#count(entity, 1);
@@ -70,6 +74,7 @@ export class Fleet {
     this.revision = Math.max(this.revision, revision);
     if (live === undefined || revision < live.revision) return;
     this.#count(live, -1);
+    this.members += 1;
     this.entities.delete(key);
     this.#bury(key, { ...live, revision, deleted_at: deletedAt });
   }

@@ -51,7 +51,7 @@ export function columnsFor(type: string, withScope: boolean): GridColumn[] {
           }),
         );
   return [
-    column('health_state', 'Health', 'health', 6.2, 0.2),
+    column('health_state', 'Health', 'health', 6.6, 0.2),
     column('entity_id', 'Name', 'name', 11, 2.4),
     ...(type === '' ? [column('entity_type', 'Type', 'type', 7, 0.8)] : []),
     ...(withScope ? [column('scope', 'Scope', 'text', 5, 0.7)] : []),

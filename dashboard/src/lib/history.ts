@@ -60,3 +60,24 @@ export function sparkPoints(points: [number, number][], width: number, height: n
     })
     .join(' ');
 }
+
+export interface Axis {
+  min?: number;
+  max?: number;
+  interval?: number;
+  scale?: boolean;
+  splitNumber?: number;
+}
+
+/** A value axis with marks that read well: shares from 0, to 100 % once half of that is reached; bytes from 0 in
+ * steps of a power of two; all else as ECharts finds it. */
+export function axisOf(points: [number, number][], unit: string): Axis {
+  const high = Math.max(0, ...points.map(([, value]) => value));
+  if (unit === '1')
+    return high > 0.5 && high <= 1 ? { min: 0, max: 1, interval: 0.5 } : { min: 0, splitNumber: 2 };
+  if (unit === 'B' && high > 0) {
+    const step = 2 ** Math.ceil(Math.log2(high / 3));
+    return { min: 0, max: Math.ceil(high / step) * step, interval: step };
+  }
+  return { scale: true, splitNumber: 2 };
+}

@@ -177,6 +177,11 @@ function compareValues(a: number | string, b: number | string): number {
   return compareText(nameKey(String(a)), nameKey(String(b)));
 }
 
+/** By scope, then by name: where an entity has its place on a map. */
+export function comparePlace(a: Entity, b: Entity): number {
+  return compareText(a.scope, b.scope) || compareIdentity(a, b);
+}
+
 function compareIdentity(a: Entity, b: Entity): number {
   return (
     compareText(nameKey(a.entity_id), nameKey(b.entity_id)) ||
