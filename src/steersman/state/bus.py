@@ -9,7 +9,6 @@ The bus belongs to one thread. It needs no event loop; `steersman.state.feed` tu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -17,7 +16,6 @@ from steersman.kernel.clock import Clock, SystemClock, as_utc
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
-from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
@@ -30,6 +28,7 @@ from steersman.state.layer import (
     Layer,
     Stamp,
     age_s,
+    covers,
     merged_labels,
     since,
     stacked,
@@ -41,15 +40,13 @@ from steersman.state.limits import (
     RevisionsExhausted,
 )
 from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
-from steersman.state.sampler import Sampler
 from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
-from steersman.state.tombstones import Tombstones
+from steersman.state.upkeep import Upkeep
 from steersman.state.view import Explanation, Picture, entity_of, explanation_of
 from steersman.state.width import check_width
 
 SWEEP_MAX = 500
 """Entities that one sweep looks at: a few milliseconds of work at most."""
-DELETED = "deleted"
 COUNTERS: tuple[str, ...] = (
     "created",
     "partial",
@@ -83,12 +80,10 @@ class StateBus:
         self._revision = first_revision
         self._ceiling: float = NEVER
         self._log = ChangeLog(first_revision, self._limits.changes_max)
-        self._wheel = Wheel()
-        self._tombstones = Tombstones(self._limits.tombstones_max, self._limits.tombstone_ttl_s)
-        self._revived: list[Iterator[Cell]] = []
-        self._sampler = Sampler(self._limits)
         self._drift = DriftLog(self._limits.drift_max)
         self._counts = dict.fromkeys(COUNTERS, 0)
+        self._upkeep = Upkeep(self._index, self._limits, self._counts, self._revise)
+        self._tombstones = self._upkeep.tombstones
         self._first_revision = first_revision
         self.feed = Feed(
             self._log, self._clock, lambda: self._revision, lambda cell: self._view(cell, self._now())
@@ -130,7 +125,8 @@ class StateBus:
                 old = before[0]
                 was, source = old.fragment, old.source
                 if (
-                    source.name == fragment.source
+                    len(before) == 1
+                    and source.name == fragment.source
                     and old.observed_at <= observed_at <= wall
                     and was.fields.keys() <= fragment.fields.keys()
                     and (was.labels == labels or was.labels.keys() <= labels.keys())
@@ -143,11 +139,14 @@ class StateBus:
                     source.heard = arrival
                     changed(cell)
                     if monotonic >= cell.sample_at:
-                        self._sample(cell, arrival)
+                        self._upkeep.sample(cell, arrival)
                     outcomes.append(MergeOutcome(MERGED, fragment, before, layer))
                     continue
             try:
-                outcomes.append(self._land_slowly(cell, fragment, arrival))
+                outcome = (
+                    self._land_beside(cell, fragment, arrival) if cell is not None and cell.plain else None
+                )
+                outcomes.append(outcome or self._land_slowly(cell, fragment, arrival))
             except SteersmanError as error:
                 self._counts["refused"] += 1
                 if not tolerant:
@@ -155,11 +154,35 @@ class StateBus:
                 outcomes.append(MergeOutcome(REFUSED, fragment, error=error))
         return outcomes
 
+    def _land_beside(self, cell: Cell, fragment: StateFragment, arrival: Arrival) -> MergeOutcome | None:
+        """A later word of one of several sources, which says at least what it said before; None where it is
+        something else. A fresh entity stays fresh by it, so neither freshness nor alarm is worked out."""
+        before, observed_at = cell.layers, fragment.observed_at
+        place = next((i for i, layer in enumerate(before) if layer.source.name == fragment.source), -1)
+        if place < 0:
+            return None
+        old = before[place]
+        if not (old.observed_at <= observed_at <= arrival.wall and covers(fragment, old.fragment)):
+            return None
+        if any(layer.observed_at > arrival.wall for layer in before):
+            return None
+        self._upkeep.hear(old.source, arrival)
+        layer = Layer(fragment, observed_at, arrival, self._revision + 1, old.source)
+        verdict = judge(before, layer)
+        cell.layers = (*before[:place], layer, *before[place + 1 :])
+        self._revise(cell)
+        if arrival.monotonic >= cell.sample_at:
+            self._upkeep.sample(cell, arrival)
+        if verdict != MERGED:
+            self._counts[verdict] += 1
+            self._counts["stale_kept"] += verdict == STALE
+        return MergeOutcome(verdict, fragment, before, layer)
+
     def _land_slowly(self, cell: Cell | None, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
         """Every other case: a new entity or source, several sources, parts, a clock that was set back."""
         source = self._sources.of(fragment.source, fragment.source_type)
         observed_at = self._moment(fragment.observed_at, arrival, fragment)
-        self._hear(source, arrival)
+        self._upkeep.hear(source, arrival)
         layer = Layer(fragment, observed_at, arrival, self._revision + 1, source)
         if cell is None:
             return self._create(layer, arrival)
@@ -177,9 +200,9 @@ class StateBus:
         cell.layers = layers
         self._revise(cell)
         state, left_s = roll_up(cell.key.entity_type, layers, arrival)
-        self._settle(cell, state, arrival.monotonic + left_s)
+        self._upkeep.settle(cell, state, arrival.monotonic + left_s)
         if arrival.monotonic >= cell.sample_at:
-            self._sample(cell, arrival)
+            self._upkeep.sample(cell, arrival)
         if verdict != MERGED:
             self._counts[verdict] += 1
             self._counts["stale_kept"] += verdict == STALE
@@ -194,12 +217,12 @@ class StateBus:
         self._revise(cell)
         left_s = FRESH_CADENCES * source.cadence_s + source.lag_s - age_s(layer, arrival)
         if left_s >= 0:
-            self._settle(cell, FRESH, arrival.monotonic + left_s)
+            self._upkeep.settle(cell, FRESH, arrival.monotonic + left_s)
         else:
             state, left_s = roll_up(cell.key.entity_type, cell.layers, arrival)
-            self._settle(cell, state, arrival.monotonic + left_s)
+            self._upkeep.settle(cell, state, arrival.monotonic + left_s)
         if arrival.monotonic >= cell.sample_at:
-            self._sample(cell, arrival)
+            self._upkeep.sample(cell, arrival)
         self._counts["created"] += 1
         return MergeOutcome(CREATED, fragment, (), layer)
 
@@ -229,10 +252,7 @@ class StateBus:
         gone = not left and bool(cell.layers)
         if not left:
             cell.ghost = cell.layers or cell.ghost
-            cell.announced = DELETED
-            cell.plain = False
-            cell.alarm = NEVER
-            self._bury(cell, arrival)
+            self._upkeep.bury(cell, arrival.monotonic)
         if len(left) != len(cell.layers) or not left:
             self._revise(cell)
             self._counts["forgotten"] += 1
@@ -252,7 +272,7 @@ class StateBus:
         if ok:
             source.failures = 0
             source.detail = detail
-            self._hear(source, self._now())
+            self._upkeep.hear(source, self._now())
         else:
             source.failures += 1
             source.detail = detail
@@ -385,9 +405,7 @@ class StateBus:
 
     def due_at(self) -> float:
         """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
-        if self._revived:
-            return self._now().monotonic
-        return min(self._wheel.due_at(), self._tombstones.due_at())
+        return self._upkeep.due_at(self._now())
 
     def sweep(self, entities_max: int = SWEEP_MAX) -> int:
         """Look at the entities that are due, at most so many; how many were looked at.
@@ -395,22 +413,8 @@ class StateBus:
         Those whose freshness changed without a word from anybody get a new revision, so that the feed tells
         of them. Call it until it returns less than `entities_max`, then again at `due_at`.
         """
-        now = self._now()
         self._log.trim()
-        looked = 0
-        while looked < entities_max:
-            cell = self._next_revived() or self._wheel.pop(now.monotonic)
-            if cell is None:
-                break
-            looked += 1
-            self._look(cell, now)
-        while looked < entities_max:
-            cell = self._tombstones.pop_due(now.monotonic)
-            if cell is None:
-                break
-            self._drop(cell)
-            looked += 1
-        return looked
+        return self._upkeep.sweep(self._now(), entities_max)
 
     def flush(self) -> bool:
         """Let subscribers see all changes so far; whether there were any. `pump` calls it."""
@@ -450,17 +454,16 @@ class StateBus:
         if self._index.count >= self._limits.entities_max:
             raise BusFull(f"{key} does not fit in", limit=self._limits.entities_max)
         self._index.add(cell)
-        cell.sample_at = self._sampler.first_at(self._index.count, now.monotonic)
+        cell.sample_at = self._upkeep.sampler.first_at(self._index.count, now.monotonic)
         for layer in cell.layers:
             heard = layer.source.heard
             if heard is None or heard.monotonic < layer.arrival.monotonic:
                 layer.source.heard = layer.arrival
         if cell.layers:
             state, left_s = roll_up(key.entity_type, cell.layers, now)
-            self._settle(cell, state, now.monotonic + left_s)
+            self._upkeep.settle(cell, state, now.monotonic + left_s)
         else:
-            cell.announced = DELETED
-            self._tombstones.bury(cell, now.monotonic, tombstone_left_s)
+            self._upkeep.bury(cell, now.monotonic, tombstone_left_s)
         return True
 
     def grant_revisions(self, ceiling: int) -> None:
@@ -509,77 +512,22 @@ class StateBus:
         self._counts["skewed"] += 1
         return arrival.wall
 
-    def _hear(self, source: Source, arrival: Arrival) -> None:
-        """The source lives. Where it was dead, what it holds is looked at again."""
-        if source.heard is None:
-            source.heard = arrival
-        elif arrival.monotonic >= source.heard.monotonic:
-            if source.is_dead(arrival):
-                self._revived.append(self._held_by(source))
-            source.heard = arrival
-
-    def _held_by(self, source: Source) -> Iterator[Cell]:
-        for cell in list(self._index.cells()):
-            if cell.announced != FRESH and any(layer.source is source for layer in cell.layers):
-                yield cell
-
-    def _next_revived(self) -> Cell | None:
-        while self._revived:
-            cell = next(self._revived[0], None)
-            if cell is not None:
-                return cell
-            del self._revived[0]
-        return None
-
     def _new_cell(self, key: EntityKey) -> Cell:
         limit = self._limits.entities_max
-        if self._index.count >= limit:
-            oldest = self._tombstones.pop_oldest()
-            if oldest is None:
-                raise BusFull(
-                    f"{key} is one too many: the bus holds {limit} entities; raise the limit or forget some",
-                    limit=limit,
-                )
-            self._drop(oldest)
-            self._counts["tombstones_dropped"] += 1
+        if self._index.count >= limit and not self._upkeep.make_room():
+            raise BusFull(
+                f"{key} is one too many: the bus holds {limit} entities; raise the limit or forget some",
+                limit=limit,
+            )
         cell = Cell(key)
         self._index.add(cell)
-        cell.sample_at = self._sampler.first_at(self._index.count, self._clock.monotonic())
+        cell.sample_at = self._upkeep.sampler.first_at(self._index.count, self._clock.monotonic())
         return cell
-
-    def _bury(self, cell: Cell, arrival: Arrival) -> None:
-        crowded_out = self._tombstones.bury(cell, arrival.monotonic)
-        if crowded_out is not None:
-            self._drop(crowded_out)
-            self._counts["tombstones_dropped"] += 1
-
-    def _drop(self, cell: Cell) -> None:
-        self._index.remove(cell)
-        cell.revision = -1
-        cell.alarm = NEVER
 
     def _revise(self, cell: Cell) -> None:
         self._revision += 1
         cell.revision = self._revision
         self._log.cells.append(cell)
-
-    def _look(self, cell: Cell, now: Arrival) -> None:
-        """The entity may have aged: tell of it if so, and come back when it may again."""
-        state, left_s = roll_up(cell.key.entity_type, cell.layers, now)
-        if state != cell.announced:
-            self._revise(cell)
-            self._counts["announced"] += 1
-            self._sampler.note_health(cell, now)
-        self._settle(cell, state, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
-
-    def _settle(self, cell: Cell, state: str, alarm: float) -> None:
-        """Note the freshness that is told from now on, and when it may change."""
-        cell.announced = state
-        cell.plain = state == FRESH and len(cell.layers) == 1
-        self._wheel.put(cell, alarm)
-
-    def _sample(self, cell: Cell, arrival: Arrival) -> None:
-        self._sampler.sample(cell, arrival, self._index.count)
 
     def _view(self, cell: Cell, now: Arrival) -> CanonicalEntity:
         def drift(entity_type: EntityType, field: str, detail: str) -> None:

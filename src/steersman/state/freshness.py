@@ -6,6 +6,9 @@ pace. What was said by a source that speaks only of changes holds while that sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from msgspec import Struct
 
 from steersman.kinds.entity import EVENT, SLOW, STATIC, VOLATILE, EntityType
@@ -81,25 +84,50 @@ def judge_field(written: Written, pace: str, now: Arrival) -> tuple[str, float]:
     return EXPIRED, _NO_CHANGE
 
 
-def roll_up(
+class Standing(NamedTuple):
+    """Where an entity stands: its values, the class of each, and the class of the whole.
+
+    `values` is not to be changed: it may be a fragment's own dict. `change_s` is in how many seconds the
+    class of the whole may change if nothing is heard, or earlier; infinite where time changes nothing.
+    """
+
+    values: Mapping[str, Any]
+    states: dict[str, str]
+    state: str
+    change_s: float
+
+
+def standing_of(
     entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival, fields: dict[str, Written] | None = None
-) -> tuple[str, float]:
-    """An entity's class now, and in how many seconds it may change if nothing is heard."""
+) -> Standing:
+    """Judge all fields and the whole. `fields` is `written_fields(layers)`, where the caller has it."""
+    if len(layers) == 1 and layers[0].stamps is None and not layers[0].fragment.clear:
+        # All fields are of one age. If a volatile one would be fresh then every pace is: the others allow
+        # more, and a source was heard no earlier than its fragment came.
+        layer = layers[0]
+        state, left_s = judge_field(Written(None, layer, layer), VOLATILE, now)
+        if state == FRESH:
+            values = layer.fragment.fields
+            return Standing(values, dict.fromkeys(values, FRESH), FRESH, left_s)
     if fields is None:
         fields = written_fields(layers)
     expected = _EXPECTED[entity_type]
-    specs = FIELDS[entity_type]
+    values: dict[str, Any] = {}
+    states: dict[str, str] = {}
     counted = 0
     any_current = any_expected = False
     all_expired = expected_fresh = True
     change_s = _NO_CHANGE
     for name, written in fields.items():
-        spec = specs.get(name)
-        pace = spec.pace if spec is not None else pace_of(entity_type, name)
-        if written.value is CLEARED or pace == EVENT:
+        if written.value is CLEARED:
+            continue
+        pace = pace_of(entity_type, name)
+        state, left_s = judge_field(written, pace, now)
+        values[name] = written.value
+        states[name] = state
+        if pace == EVENT:
             continue
         counted += 1
-        state, left_s = judge_field(written, pace, now)
         change_s = min(change_s, left_s)
         any_current = any_current or state == FRESH
         all_expired = all_expired and state == EXPIRED
@@ -107,12 +135,20 @@ def roll_up(
             any_expected = True
             expected_fresh = expected_fresh and state == FRESH
     if not counted:
-        return _by_word(layers, now)
-    if all_expired:
-        return EXPIRED, change_s
-    if expected_fresh if any_expected else any_current:
-        return FRESH, change_s
-    return STALE, change_s
+        state, change_s = _by_word(layers, now)
+    elif all_expired:
+        state = EXPIRED
+    elif expected_fresh if any_expected else any_current:
+        state = FRESH
+    else:
+        state = STALE
+    return Standing(values, states, state, change_s)
+
+
+def roll_up(entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:
+    """The class of the whole, and in how many seconds it may change."""
+    standing = standing_of(entity_type, layers, now)
+    return standing.state, standing.change_s
 
 
 def _by_word(layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:
@@ -129,7 +165,7 @@ def _by_word(layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:
 def freshness_of(entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival) -> Freshness:
     """The whole report for one entity."""
     fields = written_fields(layers)
-    state, _ = roll_up(entity_type, layers, now, fields)
+    state = standing_of(entity_type, layers, now, fields).state
     report: dict[str, FieldFreshness] = {}
     for name, written in fields.items():
         if written.value is CLEARED:

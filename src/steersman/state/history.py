@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,9 +38,11 @@ class EntityHistory(Struct, frozen=True):
 class History:
     """Rows of numbers in one flat array each for times and values: 8 bytes a number, no object for a row."""
 
-    __slots__ = ("_health", "_names", "_times", "_values")
+    __slots__ = ("_health", "_names", "_times", "_values", "due_at")
 
     def __init__(self) -> None:
+        self.due_at = 0.0
+        """Monotonic second from which the next sample is wanted."""
         self._names: tuple[str, ...] = ()
         self._times = array("d")
         self._values = array("d")
@@ -50,7 +53,7 @@ class History:
         """Numbers it holds."""
         return len(self._times) + len(self._values)
 
-    def add(self, at: datetime, values: dict[str, Any], samples_max: int) -> None:
+    def add(self, at: datetime, values: Mapping[str, Any], samples_max: int) -> None:
         """Keep the numeric ones among `values`; the oldest rows beyond `samples_max` go."""
         numbers = {n: float(v) for n, v in values.items() if type(v) is float or type(v) is int}
         if any(name not in self._names for name in numbers):

@@ -12,6 +12,7 @@ Layers are never changed, so a reader that holds the tuple sees one moment, with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,10 +69,6 @@ class Layer(Struct, frozen=True, gc=False):
         """When it said this label."""
         return self.label_stamps.get(name, self) if self.label_stamps is not None else self
 
-    def names(self) -> set[str]:
-        """The fields it speaks of: values and clears."""
-        return self.fragment.fields.keys() | set(self.fragment.clear)
-
 
 class Written(Struct, frozen=True, gc=False):
     """Who has a field (or label), with what; CLEARED where the newest word is that it is no more."""
@@ -114,6 +111,14 @@ def said_labels(layer: Layer) -> Iterator[tuple[str, Any]]:
     for name in layer.fragment.clear:
         if name.startswith(LABEL_CLEAR_PREFIX) and name[len(LABEL_CLEAR_PREFIX) :] not in labels:
             yield name[len(LABEL_CLEAR_PREFIX) :], CLEARED
+
+
+def names(layer: Layer) -> AbstractSet[str]:
+    """The fields that a layer speaks of: values and clears."""
+    fragment = layer.fragment
+    if not fragment.clear:
+        return fragment.fields.keys()
+    return fragment.fields.keys() | {n for n in fragment.clear if not n.startswith(LABEL_CLEAR_PREFIX)}
 
 
 def written_fields(layers: tuple[Layer, ...]) -> dict[str, Written]:

@@ -27,7 +27,7 @@ HISTORY_VALUES_MAX = 16_000_000
 """Numbers kept for sparklines, over all entities: 128 MiB."""
 HISTORY_SAMPLES_MAX = 240
 """Samples of one entity, however few entities there are."""
-HISTORY_SAMPLES_PER_S = 1_000.0
+HISTORY_SAMPLES_PER_S = 500.0
 """Samples taken each second over all entities: bounds the work, and so the resolution in big fleets."""
 HEALTH_CHANGES_MAX = 32
 DRIFT_MAX = 256

@@ -12,10 +12,9 @@ from steersman.state.layer import (
     Layer,
     Written,
     beats,
+    names,
     said_fields,
-    said_labels,
     written_fields,
-    written_labels,
 )
 
 CREATED = "created"
@@ -81,22 +80,29 @@ class MergeOutcome(Struct, frozen=True, gc=False):
 
 def judge(before: tuple[Layer, ...], new: Layer) -> str:
     """The verdict of an accepted fragment on an entity that has `before`."""
-    rivals = tuple(r for r in before if r.source is not new.source and r.observed_at >= new.observed_at)
-    if not rivals:
-        return MERGED
-    held = written_fields(rivals)
-    lost = won = 0
-    for name, _ in said_fields(new):
-        if _is_beaten(new, held.get(name)):
-            lost += 1
-        else:
-            won += 1
+    lost: set[str] = set()
+    lost_labels: set[str] = set()
+    for rival in before:
+        if rival.observed_at < new.observed_at or rival.source is new.source:
+            continue
+        shared = names(rival) & names(new)
+        if not shared:
+            continue
+        rank, new_rank = rival.source.rank, new.source.rank
+        if rival.stamps is None:
+            if beats(rival, rank, new, new_rank):
+                lost |= shared
+                lost_labels |= rival.fragment.labels.keys()
+            continue
+        lost |= {name for name in shared if beats(rival.stamp(name), rank, new, new_rank)}
+        lost_labels |= {
+            name for name in rival.fragment.labels if beats(rival.label_stamp(name), rank, new, new_rank)
+        }
     if not lost:
         return MERGED
-    if won:
+    if len(lost) < len(names(new)):
         return PARTIAL
-    labels = written_labels(rivals)
-    return STALE if all(_is_beaten(new, labels.get(name)) for name, _ in said_labels(new)) else PARTIAL
+    return STALE if new.fragment.labels.keys() <= lost_labels else PARTIAL
 
 
 def _judge(value: object, new: Layer, old: Written | None) -> str:

@@ -1,8 +1,12 @@
-"""Taking samples for history: as often as a fixed amount of work a second allows, each entity in its turn."""
+"""Taking samples for history: as often as a fixed amount of work a second allows, each entity in its turn.
+
+Few entities are sampled when they are written. Of many, that would slow the writes down, so they are sampled
+when the wheel looks at them.
+"""
 
 from __future__ import annotations
 
-from steersman.state.cell import Cell
+from steersman.state.cell import NEVER, Cell
 from steersman.state.history import History
 from steersman.state.layer import Arrival
 from steersman.state.limits import BusLimits
@@ -24,10 +28,17 @@ class Sampler:
         self._limits = limits
 
     def first_at(self, entities: int, monotonic: float) -> float:
-        """When the `entities`-th entity is sampled first: at once, or in its turn where there are many."""
-        if entities <= self._limits.history_samples_per_s:
-            return monotonic
-        return monotonic + max(SPREAD_S, self.gap_s(entities)) * (entities * _GOLDEN % 1.0)
+        """From when the `entities`-th entity is sampled by writes: at once, or never where there are many."""
+        return monotonic if entities <= self._limits.history_samples_per_s else NEVER
+
+    def is_due(self, cell: Cell, monotonic: float) -> bool:
+        """Whether a look at the entity should sample it: where there are many, writes do not."""
+        if cell.sample_at != NEVER:
+            return False
+        if cell.history is None:  # the first samples of a fleet that came at once are spread over the gap
+            cell.history = History()
+            cell.history.due_at = monotonic + SPREAD_S * (cell.revision * _GOLDEN % 1.0)
+        return monotonic >= cell.history.due_at
 
     def gap_s(self, entities: int) -> float:
         """How far apart the samples of one entity are, so that all together keep to the rate."""
@@ -35,9 +46,11 @@ class Sampler:
 
     def sample(self, cell: Cell, now: Arrival, entities: int) -> None:
         """Keep its numbers and its health as they are now."""
-        cell.sample_at = now.monotonic + self.gap_s(entities)
         if cell.history is None:
             cell.history = History()
+        cell.history.due_at = now.monotonic + self.gap_s(entities)
+        crowded = entities > self._limits.history_samples_per_s
+        cell.sample_at = NEVER if crowded else cell.history.due_at
         values, health = snapshot_of(cell.key.entity_type, cell.layers, now)
         share = self._limits.history_values_max // (max(1, entities) * (1 + len(values)))
         samples_max = max(SAMPLES_MIN, min(share, self._limits.history_samples_max))

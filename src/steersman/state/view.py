@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,8 +11,16 @@ from msgspec import Struct
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityKey, EntityType, HealthState
 from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
 from steersman.state.confidence import Confidence, confidence_of, score_of_one
-from steersman.state.freshness import FRESH, Freshness, freshness_of, judge_field, pace_of, roll_up
-from steersman.state.health.verdict import HealthVerdict, health_of
+from steersman.state.freshness import (
+    FRESH,
+    Freshness,
+    Standing,
+    freshness_of,
+    judge_field,
+    pace_of,
+    standing_of,
+)
+from steersman.state.health.verdict import HealthVerdict, health_of, judge_health
 from steersman.state.layer import (
     CLEARED,
     Arrival,
@@ -114,15 +122,14 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
             deleted_at=deleted_at,
             revision=revision,
         )
-    fields = written_fields(layers)
-    values, states, outdated = _values(entity_type, fields, now)
-    state, _ = roll_up(entity_type, layers, now, fields)
-    signals = {name: value for name, value in values.items() if states[name] == FRESH}
-    health = health_of(entity_type, signals, now.wall, outdated)
+    standing = standing_of(entity_type, layers, now)
+    values, states = standing.values, standing.states
+    signals, outdated = _signals(standing)
+    health, reasons = judge_health(entity_type, signals, now.wall, outdated)
     if len(layers) == 1:
         score = score_of_one(entity_type, layers[0], states, now)
     else:
-        score = confidence_of(entity_type, layers, now, fields, states).score
+        score = confidence_of(entity_type, layers, now, written_fields(layers), states).score
     labels = merged_labels(layers)
     declared, extra = split_values(entity_type, values, drift)
     newest = max(layers, key=lambda layer: (layer.observed_at, layer.source.rank, layer.revision))
@@ -133,10 +140,10 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         source_type=newest.fragment.source_type,
         scheduler_domain=domain_of(values, labels),
         workload_type=workload_of(values, labels),
-        health_state=health.health,
-        health_reasons=health.reasons,
+        health_state=health,
+        health_reasons=reasons,
         confidence_score=score if deleted_at is None else 0.0,
-        freshness=state,
+        freshness=standing.state,
         observed_at=newest.observed_at,
         deleted_at=deleted_at,
         labels=labels,
@@ -149,11 +156,11 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
 
 def snapshot_of(
     entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival
-) -> tuple[dict[str, Any], HealthState]:
+) -> tuple[Mapping[str, Any], HealthState]:
     """The values and the health, without the rest: for history."""
-    values, states, _ = _values(entity_type, written_fields(layers), now)
-    signals = {name: value for name, value in values.items() if states[name] == FRESH}
-    return values, health_of(entity_type, signals, now.wall).health
+    standing = standing_of(entity_type, layers, now)
+    health, _ = judge_health(entity_type, _signals(standing)[0], now.wall, {})
+    return standing.values, health
 
 
 def explanation_of(picture: Picture, now: Arrival) -> Explanation:
@@ -161,8 +168,8 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
     key, layers, revision, deleted_at = picture
     entity_type = key.entity_type
     fields = written_fields(layers)
-    values, states, outdated = _values(entity_type, fields, now)
-    signals = {name: value for name, value in values.items() if states[name] == FRESH}
+    standing = standing_of(entity_type, layers, now, fields)
+    signals, outdated = _signals(standing)
     labels = {
         name: LabelExplanation(w.value, w.layer.source.name, w.stamp.observed_at)
         for name, w in written_labels(layers).items()
@@ -177,13 +184,13 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
         labels=labels,
         freshness=freshness_of(entity_type, layers, now),
         health=health_of(entity_type, signals, now.wall, outdated),
-        confidence=confidence_of(entity_type, layers, now, fields, states),
+        confidence=confidence_of(entity_type, layers, now, fields, standing.states),
         sources=tuple(sources[name].status(now) for name in sorted(sources)),
     )
 
 
 def split_values(
-    entity_type: EntityType, values: dict[str, Any], drift: Drift
+    entity_type: EntityType, values: Mapping[str, Any], drift: Drift
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Declared fields and the rest. A value of another type than its field's goes to the rest, so that the
     entity keeps to its schema and nothing is lost; an unknown word becomes `unknown`. Both are drift."""
@@ -207,22 +214,13 @@ def split_values(
     return declared, extra
 
 
-def _values(
-    entity_type: EntityType, fields: dict[str, Written], now: Arrival
-) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """The values, the class of each, and the classes of those that are not fresh."""
-    values: dict[str, Any] = {}
-    states: dict[str, str] = {}
-    outdated: dict[str, str] = {}
-    for name, written in fields.items():
-        if written.value is CLEARED:
-            continue
-        state, _ = judge_field(written, pace_of(entity_type, name), now)
-        values[name] = written.value
-        states[name] = state
-        if state != FRESH:
-            outdated[name] = state
-    return values, states, outdated
+def _signals(standing: Standing) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """What rules may read (the current values), and the classes of those that are not current."""
+    states = standing.states
+    outdated = {name: state for name, state in states.items() if state != FRESH}
+    if not outdated:
+        return standing.values, outdated
+    return {name: v for name, v in standing.values.items() if name not in outdated}, outdated
 
 
 def _explain_field(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec import Struct
 
 from steersman.kinds.entity import EntityType, HealthReason, HealthState
-from steersman.state.health.table import Check, Planned, Rule, Signals, Table, check_of, table_for
+from steersman.state.health.table import Planned, Signals, Table, check_of, table_for
 
 _SEVERITY = {
     HealthState.HEALTHY: 0,
@@ -51,8 +51,8 @@ class _Compiled:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.rules: list[tuple[Rule, Check]] = [(rule, check_of(rule)) for rule in table.rules]
-        self.planned: list[tuple[Planned, Check]] = [(entry, check_of(entry)) for entry in table.planned]
+        self.rules = [(rule, check_of(rule), frozenset(rule.fields())) for rule in table.rules]
+        self.planned = [(entry, check_of(entry), frozenset(entry.fields())) for entry in table.planned]
 
 
 @cache
@@ -60,45 +60,56 @@ def _compiled(entity_type: EntityType) -> _Compiled:
     return _Compiled(table_for(entity_type))
 
 
+def judge_health(
+    entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str]
+) -> tuple[HealthState, tuple[HealthReason, ...]]:
+    """Health and reasons. `signals` are the current fields; `outdated` gives the class of those that are
+    known but stale or expired, for the reasons."""
+    compiled = _compiled(entity_type)
+    conditions = _planned(compiled, signals, now) if compiled.planned else ()
+    for entry, condition in conditions:
+        if entry.unknown:
+            return HealthState.UNKNOWN, (HealthReason(entry.name, HealthState.UNKNOWN, condition.detail),)
+    reasons: list[HealthReason] = []
+    for rule, check, fields in compiled.rules:
+        if fields.isdisjoint(signals) or (conditions and rule.unless_planned):
+            continue
+        if check(signals, now) is True:
+            reasons.append(HealthReason(rule.name, rule.health, _fill(rule.detail, signals)))
+    if reasons:
+        reasons.sort(key=_by_severity)  # stable: the table's order within a health
+        health = reasons[0].health
+    else:
+        health, reason = _without_rule(compiled.table, signals, outdated)
+        reasons = [reason]
+    reasons += [HealthReason(c.name, HealthState.HEALTHY, c.detail) for _, c in conditions]
+    return health, tuple(reasons)
+
+
 def health_of(
     entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str] | None = None
 ) -> HealthVerdict:
-    """The verdict. `signals` are the current fields; `outdated` names those that are known but stale or
-    expired, for the reasons."""
-    outdated = outdated or {}
+    """The whole verdict, with what could not be judged."""
     compiled = _compiled(entity_type)
-    table = compiled.table
-    conditions = tuple(
-        Condition(entry.name, _fill(entry.detail, signals))
-        for entry, check in compiled.planned
-        if check(signals, now) is True
-    )
-    if conditions:
-        hidden = {entry.name for entry in table.planned if entry.unknown}
-        for condition in conditions:
-            if condition.name in hidden:
-                reason = HealthReason(condition.name, HealthState.UNKNOWN, condition.detail)
-                return HealthVerdict(HealthState.UNKNOWN, (reason,), conditions, {}, table.name)
-    reasons: list[HealthReason] = []
+    health, reasons = judge_health(entity_type, signals, now, outdated or {})
+    conditions = _planned(compiled, signals, now)
     unjudged: dict[str, tuple[str, ...]] = {}
-    for rule, check in compiled.rules:
-        if conditions and rule.unless_planned:
-            continue
-        answer = check(signals, now)
-        if answer is True:
-            reasons.append(HealthReason(rule.name, rule.health, _fill(rule.detail, signals)))
-        elif answer is None:
+    for rule, check, _ in compiled.rules:
+        if not (conditions and rule.unless_planned) and check(signals, now) is None:
             unjudged[rule.name] = tuple(name for name in rule.fields() if name not in signals)
-    if reasons:
-        reasons.sort(
-            key=lambda reason: -_SEVERITY[reason.health]
-        )  # stable: the table's order within a health
-        health = reasons[0].health
-    else:
-        health, reason = _without_rule(table, signals, outdated)
-        reasons = [reason]
-    planned = (HealthReason(c.name, HealthState.HEALTHY, c.detail) for c in conditions)
-    return HealthVerdict(health, (*reasons, *planned), conditions, unjudged, table.name)
+    return HealthVerdict(health, reasons, tuple(c for _, c in conditions), unjudged, compiled.table.name)
+
+
+def _planned(compiled: _Compiled, signals: Signals, now: datetime) -> tuple[tuple[Planned, Condition], ...]:
+    return tuple(
+        (entry, Condition(entry.name, _fill(entry.detail, signals)))
+        for entry, check, fields in compiled.planned
+        if not fields.isdisjoint(signals) and check(signals, now) is True
+    )
+
+
+def _by_severity(reason: HealthReason) -> int:
+    return -_SEVERITY[reason.health]
 
 
 def _without_rule(
@@ -110,9 +121,16 @@ def _without_rule(
             old = [f"{name} is {outdated[name]}" for name in group if name in outdated]
             said = "; ".join(old) if old else f"no current {' or '.join(group)}"
             return HealthState.UNKNOWN, HealthReason("no_evidence", HealthState.UNKNOWN, said)
-    seen = sorted({name for group in table.evidence for name in group if name in signals})
-    detail = f"no rule speaks against it; seen: {', '.join(seen)}" if seen else "no rule speaks against it"
-    return HealthState.HEALTHY, HealthReason("no_fault_seen", HealthState.HEALTHY, detail)
+    seen = tuple(name for group in table.evidence for name in group if name in signals)
+    return HealthState.HEALTHY, _no_fault(seen)
+
+
+@lru_cache(maxsize=1024)
+def _no_fault(seen: tuple[str, ...]) -> HealthReason:
+    said = (
+        f"no rule speaks against it; seen: {', '.join(sorted(set(seen)))}" if seen else "nothing is expected"
+    )
+    return HealthReason("no_fault_seen", HealthState.HEALTHY, said)
 
 
 def _fill(detail: str, signals: Signals) -> str:

@@ -1,0 +1,335 @@
+"""The state bus: merge rate against plain dicts, and what a big fleet costs in memory and CPU.
+
+Merge rate: the same decoded fragments of 6 fields, in the same run and process, pass by pass in turn: into
+the bus (provenance, staleness by source, revisions, change log and history kept), into a per-field
+last-writer-wins merge over plain dicts as a competent engineer would write it, and into the barest variant,
+`dict.update`, which keeps nothing but the value.
+
+Fleet: a child process of its own holds 100,000 GPUs and 12,500 nodes and is fed a round of JSON every 10 s of
+a clock that is advanced by hand, with all that goes with it: decoding, cleaning, merging, ageing, history,
+one subscriber that reads every change, and a checkpoint a minute. CPU time is the process's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from bench.figure import Figure
+from steersman.kernel.clock import ManualClock
+from steersman.kernel.ids import seeded_rng
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fields import clean_fields
+from steersman.kinds.fragment import StateFragment
+from steersman.state.bus import StateBus
+from steersman.state.checkpoint import Checkpoint
+from steersman.state.sources import SourceInfo
+from steersman.store.memory import MemoryStore
+
+GPUS = 100_000
+NODES = 12_500
+GPUS_PER_NODE = 8
+CADENCE_S = 10.0
+BATCH = 1_000
+PASSES = 5
+ROUNDS = 12
+CHUNKS = 10
+"""A round comes in so many parts, a second apart, as sources spread by jitter would bring it."""
+CHECKPOINT_EVERY_ROUNDS = 6
+
+PARTS: tuple[str, ...] = ("intake", "ageing", "feed", "checkpoint")
+
+Merge = Callable[[list[StateFragment]], object]
+
+
+async def measure() -> list[Figure]:
+    """All figures of the bus."""
+    return [*_merge_rates(), *await _fleet()]
+
+
+def _merge_rates() -> list[Figure]:
+    passes = [_gpu_fragments(number) for number in range(PASSES + 1)]
+    gc.collect()
+    gc.freeze()  # the fragments belong to the measurement, not to any of the contenders
+    bus, bus_two = StateBus(), StateBus()
+    other = [_renamed(fragment) for fragment in passes[0]]
+    contenders: dict[str, Merge] = {
+        "bus": bus.put_many,
+        "last writer wins": _LastWriterWins().merge,
+        "update": _Update().merge,
+    }
+    first = {name: _seconds(merge, passes[0]) for name, merge in contenders.items()}
+    _seconds(bus_two.put_many, other)
+    _seconds(bus_two.put_many, passes[0])
+    contenders["bus, two sources"] = bus_two.put_many
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for fragments in passes[1:]:
+        for name, merge in contenders.items():
+            times[name].append(_seconds(merge, fragments))
+    gc.unfreeze()
+    best = {name: statistics.median(seconds) for name, seconds in times.items()}
+    lww = best["last writer wins"]
+    detail = f"bus {_ns(best['bus'])}, per-field dict merge {_ns(lww)} a fragment; median of {PASSES} passes"
+    return [
+        Figure("bus merge rate / per-field dict merge", lww / best["bus"], "x", ">=0.6", detail),
+        Figure(
+            "bus merge rate / bare dict.update",
+            best["update"] / best["bus"],
+            "x",
+            "",
+            f"dict.update {_ns(best['update'])}: keeps no times, no sources, and lets old data win",
+        ),
+        Figure(
+            "bus merge rate / per-field dict merge, first pass",
+            first["last writer wins"] / first["bus"],
+            "x",
+            "",
+            f"each one creates an entity: bus {_ns(first['bus'])}, dicts {_ns(first['last writer wins'])}",
+        ),
+        Figure(
+            "bus merge rate / per-field dict merge, two sources",
+            lww / best["bus, two sources"],
+            "x",
+            "",
+            f"each entity known to two sources that share 3 fields: {_ns(best['bus, two sources'])}",
+        ),
+        Figure("bus merges a second", GPUS / best["bus"], "1/s", "", "one core, put_many of 1,000"),
+    ]
+
+
+class _LastWriterWins:
+    """What the bus is held against: newest observation wins by field, with its time and source."""
+
+    def __init__(self) -> None:
+        self._state: dict[tuple[str, str, str], dict[str, tuple[Any, datetime, str]]] = {}
+
+    def merge(self, fragments: list[StateFragment]) -> None:
+        state = self._state
+        for fragment in fragments:
+            key = (fragment.entity_type, fragment.labels.get("cluster", ""), fragment.entity_id)
+            cells = state.get(key)
+            if cells is None:
+                cells = state[key] = {}
+            at, source = fragment.observed_at, fragment.source
+            for name, value in fragment.fields.items():
+                cell = cells.get(name)
+                if cell is None or at >= cell[1]:
+                    cells[name] = (value, at, source)
+
+
+class _Update:
+    """The least that could be called a merge."""
+
+    def __init__(self) -> None:
+        self._state: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def merge(self, fragments: list[StateFragment]) -> None:
+        state = self._state
+        for fragment in fragments:
+            key = (fragment.entity_type, fragment.labels.get("cluster", ""), fragment.entity_id)
+            fields = state.get(key)
+            if fields is None:
+                state[key] = dict(fragment.fields)
+            else:
+                fields.update(fragment.fields)
+
+
+def _seconds(merge: Merge, fragments: list[StateFragment]) -> float:
+    batches = [fragments[i : i + BATCH] for i in range(0, len(fragments), BATCH)]
+    start = time.perf_counter()
+    for batch in batches:
+        merge(batch)
+    return time.perf_counter() - start
+
+
+def _ns(seconds: float) -> str:
+    return f"{seconds / GPUS * 1e9:.0f} ns"
+
+
+def _gpu_fragments(number: int) -> list[StateFragment]:
+    at = datetime.now(UTC) - timedelta(seconds=CADENCE_S * (PASSES + 1 - number))
+    return [
+        StateFragment(
+            source_type="dcgm",
+            source="gpus",
+            entity_type=EntityType.GPU,
+            entity_id=f"GPU-{i:08x}",
+            observed_at=at,
+            fields=_gpu_fields(i, number),
+            labels={"cluster": "hpc-1", "node": f"n{i // GPUS_PER_NODE:05d}"},
+        )
+        for i in range(GPUS)
+    ]
+
+
+def _gpu_fields(i: int, number: int) -> dict[str, Any]:
+    return {
+        "gpu_utilization": (i + number) % 100 / 100,
+        "gpu_memory_used": 1_000_000_000 + i * 4096 + number,
+        "temperature_celsius": 50.0 + (i + number) % 30,
+        "memory_temperature_celsius": 60.0 + (i + number) % 30,
+        "power_draw_watts": 300.0 + (i + number) % 400,
+        "sm_clock_mhz": 1980.0 - number,
+    }
+
+
+def _renamed(fragment: StateFragment) -> StateFragment:
+    fields = dict(list(fragment.fields.items())[:3])
+    return msgspec.structs.replace(fragment, source="prometheus", source_type="prometheus", fields=fields)
+
+
+async def _fleet() -> list[Figure]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.bus", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the fleet process ended with {process.returncode}")
+    told: dict[str, float] = json.loads(out)
+    fleet = f"{GPUS:,} GPUs and {NODES:,} nodes"
+    parts = ", ".join(f"{name} {told[name]:.3f}" for name in PARTS)
+    return [
+        Figure("fleet: CPU at a cadence of 10 s", told["cores"], "cores", "<=0.7", f"{fleet}; {parts}"),
+        Figure("fleet: memory", told["rss_gib"], "GiB", "<=2", f"{fleet}; peak resident size of the process"),
+        Figure(
+            "fleet: longest hold of the loop by a checkpoint",
+            told["checkpoint_hold_ms"],
+            "ms",
+            "",
+            "wall time between two turns of the event loop during a save, on this machine",
+        ),
+    ]
+
+
+def _round_json(number: int, at: datetime) -> list[bytes]:
+    """One round of the fleet as JSON, in chunks: what drivers or pushes would bring."""
+    stamp = at.isoformat()
+    items: list[dict[str, Any]] = [
+        {
+            "source_type": "dcgm",
+            "source": "gpus",
+            "entity_type": "gpu",
+            "entity_id": f"GPU-{i:08x}",
+            "observed_at": stamp,
+            "fields": _gpu_fields(i, number),
+            "labels": {"cluster": "hpc-1", "node": f"n{i // GPUS_PER_NODE:05d}"},
+        }
+        for i in range(GPUS)
+    ]
+    items += [
+        {
+            "source_type": "node-exporter",
+            "source": "nodes",
+            "entity_type": "node",
+            "entity_id": f"n{i:05d}",
+            "observed_at": stamp,
+            "fields": {
+                "cpu_utilization": (i + number) % 100 / 100,
+                "memory_utilization": 0.5,
+                "gpu_count": GPUS_PER_NODE,
+                "load_1m": float(i % 64),
+                "disk_utilization": 0.4,
+                "network_error_rate": 0.0,
+            },
+            "labels": {"cluster": "hpc-1"},
+        }
+        for i in range(NODES)
+    ]
+    size = -(-len(items) // CHUNKS)
+    return [msgspec.json.encode(items[i : i + size]) for i in range(0, len(items), size)]
+
+
+class _FleetRun:
+    """The child's work, with CPU time kept apart by part."""
+
+    def __init__(self, store: MemoryStore, clock: ManualClock) -> None:
+        self.clock = clock
+        self.bus = StateBus(clock)
+        for name, source_type in (("gpus", "dcgm"), ("nodes", "node-exporter")):
+            self.bus.declare_source(SourceInfo(name, source_type, CADENCE_S))
+        self.checkpoint = Checkpoint(self.bus, store, clock)
+        self.reader = self.bus.subscribe()
+        self.decoder = msgspec.json.Decoder(list[StateFragment])
+        self.cpu = dict.fromkeys(PARTS, 0.0)
+        self.hold_s = 0.0
+
+    async def round(self, number: int) -> None:
+        for chunk in _round_json(number, self.clock.now()):
+            self._timed("intake", lambda chunk=chunk: self._take(chunk))
+            self._timed("ageing", self._age)
+            self._timed("feed", self._read)
+            self.clock.advance(CADENCE_S / CHUNKS)
+        if number % CHECKPOINT_EVERY_ROUNDS == 0:
+            before = time.process_time()
+            self.hold_s = max(self.hold_s, await _longest_hold(self.checkpoint.save()))
+            self.cpu["checkpoint"] += time.process_time() - before
+
+    def _timed(self, part: str, work: Callable[[], None]) -> None:
+        before = time.process_time()
+        work()
+        self.cpu[part] += time.process_time() - before
+
+    def _take(self, chunk: bytes) -> None:
+        fragments = self.decoder.decode(chunk)
+        for fragment in fragments:
+            clean_fields(fragment.entity_type, fragment.fields)
+        self.bus.put_many(fragments)
+
+    def _age(self) -> None:
+        while self.bus.sweep() >= 500:
+            pass
+
+    def _read(self) -> None:
+        self.bus.flush()
+        while self.reader.poll() is not None:
+            pass
+
+
+async def _longest_hold(save: Any) -> float:
+    """Await it beside a task that does nothing but take turns; the longest wait between two of its turns."""
+    longest = 0.0
+    done = False
+
+    async def take_turns() -> None:
+        nonlocal longest
+        last = time.perf_counter()
+        while not done:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest = max(longest, now - last)
+            last = now
+
+    turns = asyncio.create_task(take_turns())
+    await save
+    done = True
+    await turns
+    return longest
+
+
+async def _child() -> dict[str, float]:
+    clock = ManualClock(datetime.now(UTC))
+    async with MemoryStore(clock=clock, rng=seeded_rng(1)) as store:
+        run = _FleetRun(store, clock)
+        await run.round(0)
+        gc.collect()
+        gc.freeze()  # as the program does once the fleet is in memory
+        run.cpu = dict.fromkeys(run.cpu, 0.0)
+        for number in range(1, ROUNDS + 1):
+            await run.round(number)
+    cpu = {part: seconds / (ROUNDS * CADENCE_S) for part, seconds in run.cpu.items()}
+    rss_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    return {**cpu, "cores": sum(cpu.values()), "rss_gib": rss_gib, "checkpoint_hold_ms": run.hold_s * 1000}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_child())))

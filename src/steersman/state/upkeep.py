@@ -1,0 +1,128 @@
+"""What happens to entities by time alone: ageing, the end of tombstones, samples, sources that come back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from steersman.state.aging import Wheel
+from steersman.state.cell import NEVER, Cell
+from steersman.state.freshness import FRESH, roll_up
+from steersman.state.index import Index
+from steersman.state.layer import Arrival
+from steersman.state.limits import BusLimits
+from steersman.state.sampler import Sampler
+from steersman.state.sources import Source
+from steersman.state.tombstones import Tombstones
+
+DELETED = "deleted"
+"""What a tombstone is announced as."""
+
+
+class Upkeep:
+    """Looks after the cells of one bus. `revise` gives a cell a new revision: subscribers are told of it."""
+
+    def __init__(
+        self, index: Index, limits: BusLimits, counts: dict[str, int], revise: Callable[[Cell], None]
+    ) -> None:
+        self._index = index
+        self._counts = counts
+        self._revise = revise
+        self._wheel = Wheel()
+        self._revived: list[Iterator[Cell]] = []
+        self.sampler = Sampler(limits)
+        self.tombstones = Tombstones(limits.tombstones_max, limits.tombstone_ttl_s)
+
+    def settle(self, cell: Cell, state: str, alarm: float) -> None:
+        """Note the freshness that is told from now on, and when it may change."""
+        layers = cell.layers
+        cell.announced = state
+        cell.plain = state == FRESH and (
+            len(layers) == 1 or len({layer.source.name for layer in layers}) == len(layers)
+        )
+        self._wheel.put(cell, alarm)
+
+    def sample(self, cell: Cell, now: Arrival) -> None:
+        """Keep a sample of the entity for its history."""
+        self.sampler.sample(cell, now, self._index.count)
+
+    def hear(self, source: Source, arrival: Arrival) -> None:
+        """The source lives. Where it was dead, what it holds is looked at again."""
+        if source.heard is None:
+            source.heard = arrival
+        elif arrival.monotonic >= source.heard.monotonic:
+            if source.is_dead(arrival):
+                self._revived.append(self._held_by(source))
+            source.heard = arrival
+
+    def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:
+        """The entity is deleted, and remembered as such."""
+        cell.announced = DELETED
+        cell.plain = False
+        cell.alarm = NEVER
+        crowded_out = self.tombstones.bury(cell, monotonic, left_s)
+        if crowded_out is not None:
+            self._drop(crowded_out)
+            self._counts["tombstones_dropped"] += 1
+
+    def make_room(self) -> bool:
+        """Forget the oldest deletion for the sake of a new entity; False where there is none."""
+        oldest = self.tombstones.pop_oldest()
+        if oldest is None:
+            return False
+        self._drop(oldest)
+        self._counts["tombstones_dropped"] += 1
+        return True
+
+    def due_at(self, now: Arrival) -> float:
+        """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
+        if self._revived:
+            return now.monotonic
+        return min(self._wheel.due_at(), self.tombstones.due_at())
+
+    def sweep(self, now: Arrival, entities_max: int) -> int:
+        """Look at what is due, at most so many; how many were looked at."""
+        looked = 0
+        while looked < entities_max:
+            cell = self._next_revived() or self._wheel.pop(now.monotonic)
+            if cell is None:
+                break
+            looked += 1
+            self._look(cell, now)
+        while looked < entities_max:
+            cell = self.tombstones.pop_due(now.monotonic)
+            if cell is None:
+                break
+            looked += 1
+            self._drop(cell)
+        return looked
+
+    def _look(self, cell: Cell, now: Arrival) -> None:
+        """The entity may have aged: tell of it if so, and come back when it may again."""
+        state, left_s = roll_up(cell.key.entity_type, cell.layers, now)
+        if state != cell.announced:
+            self._revise(cell)
+            self._counts["announced"] += 1
+            self.sampler.note_health(cell, now)
+        elif self.sampler.is_due(cell, now.monotonic):
+            self.sample(cell, now)
+        # Never the second that is being swept, or the sweep would not end.
+        self.settle(cell, state, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
+
+    def _drop(self, cell: Cell) -> None:
+        self._index.remove(cell)
+        cell.revision = -1
+        cell.alarm = NEVER
+
+    def _held_by(self, source: Source) -> Iterator[Cell]:
+        for cell in list(self._index.cells()):
+            if cell.announced != FRESH and any(layer.source is source for layer in cell.layers):
+                yield cell
+
+    def _next_revived(self) -> Cell | None:
+        while self._revived:
+            cell = next(self._revived[0], None)
+            if cell is not None:
+                return cell
+            del self._revived[0]
+        return None
