@@ -156,6 +156,9 @@ class Failures:
         self._clock = clock
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._counts)
+
     def note(self, peer: str) -> None:
         """Count one failure. Raises `TooManyFailures` where the peer has had its share of this window."""
         now_s = self._clock.monotonic()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from litestar import Response
 from litestar.params import QueryParameter
 from msgspec import Struct
@@ -27,7 +26,7 @@ from steersman.api.pages import (
     write_cursor,
 )
 from steersman.api.problems import reveal
-from steersman.api.shown import masked_value, shown
+from steersman.api.shown import shown, shown_explanation
 from steersman.kernel.errors import NotFound
 from steersman.kernel.nearest import nearest
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType
@@ -136,6 +135,8 @@ def _candidates(bus: StateBus, wanted: EntityFilter, after: EntityKey | None) ->
     """Entities behind `after` that the bus can tell without looking into them, in order of their keys."""
     kinds = [kind for kind in EntityType if kind in wanted.types] if wanted.types else [None]
     labels = dict(wanted.labels)
+    if len(labels) < len(set(wanted.labels)):
+        return  # one label with two values: nothing has both
     if wanted.entity_id is not None and wanted.scope is not None and wanted.types:
         for kind in wanted.types:
             entity = bus.get(kind, wanted.entity_id, wanted.scope)
@@ -180,7 +181,9 @@ async def explain_entity(
     """Each field with value, source, times and unit; health and confidence with their reasons."""
     entity = find(request, scope_)
     explained = plane_of(request).bus.explain(entity.entity_type, entity.entity_id, scope=entity.scope)
-    return json_answer(msgspec.to_builtins(explained))
+    if explained is None:  # it went between the two looks
+        raise EntityNotFound(f"there is no {entity.entity_type.value} {reveal(entity.entity_id)!r} any more")
+    return json_answer(shown_explanation(explained))
 
 
 async def entity_history(
@@ -208,7 +211,7 @@ def find(request: Asked, scope: str | None) -> CanonicalEntity:
     place = f" in scope {reveal(scope)!r}" if scope else ""
     raise EntityNotFound(
         f"there is no {kind.value} {reveal(entity_id)!r}{place}{hint}",
-        nearest=masked_value("id", near),
+        nearest=near,
     )
 
 

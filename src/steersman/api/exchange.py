@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -11,7 +11,6 @@ import msgspec
 
 from steersman.api.auth import Caller
 from steersman.api.problems import (
-    BodyMalformed,
     BodyTimedOut,
     Headers,
     InvalidParameter,
@@ -165,25 +164,26 @@ class Exchange:
         return given
 
     async def body(self) -> bytes:
-        """The whole body. Raises `TooLarge`, `BodyTimedOut`, `BodyMalformed`, `Disconnected`."""
-        declared = self.headers.get("content-length")
+        """The whole body. Raises `TooLarge`, `BodyTimedOut`, `UnsupportedMediaType`, `Disconnected`."""
+        parts = [chunk async for chunk in self.chunks()]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises as `body` does; what came before an error was given already."""
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":
             raise UnsupportedMediaType(
                 f"the body must not be compressed, and it says {reveal(encoding)}", allowed=["identity"]
             )
-        if declared is not None and not declared.isdigit():
-            raise BodyMalformed("Content-Length is not a number")
-        parts: list[bytes] = []
-        while True:
+        more = True
+        while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected
-            part = message.get("body", b"")
-            if part:
-                parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+            more = message.get("more_body", False)
+            chunk = message.get("body", b"")
+            if chunk:
+                yield chunk
 
     async def gone(self) -> None:
         """Return once the caller has closed the connection (or our own answer has ended)."""

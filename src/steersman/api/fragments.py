@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-from msgspec import Struct
-
 from steersman.api.exchange import Exchange
-from steersman.api.plane import Plane
-from steersman.api.problems import BodyMalformed
-from steersman.kinds.fragment import StateFragment
+from steersman.api.problems import InvalidParameter, reveal
+from steersman.observe.push import Push
 
 ARRAY = "application/json"
 LINES = "application/x-ndjson"
-MEDIA_TYPES = (ARRAY, LINES, "application/ndjson", "application/jsonl")
+MEDIA_TYPES = (ARRAY, LINES)
+RESULTS = ("all", "errors")
 
 
-class PushAnswer(Struct):
-    accepted: int
-    stale: int
-    invalid: int
-    results: list[dict[str, Any]]
+async def push_fragments(exchange: Exchange, push: Push) -> None:
+    """Answer one push with a verdict for each of its fragments; with `?results=errors`, for the bad ones.
 
-
-async def push_fragments(exchange: Exchange, plane: Plane) -> None:
-    """Answer one push with a verdict for each of its fragments."""
-    media_type = exchange.media_type(MEDIA_TYPES)
-    body = await exchange.body()
-    try:
-        if media_type == ARRAY:
-            fragments = msgspec.json.decode(body, type=list[StateFragment])
-        else:
-            fragments = msgspec.json.Decoder(StateFragment).decode_lines(body)
-    except msgspec.MsgspecError as e:
-        raise BodyMalformed(str(e)) from None
-    out = plane.bus.put_many(fragments)
-    await exchange.answer_json(
-        PushAnswer(
-            len(out), 0, 0, [{"index": i, "verdict": o.verdict, "error": None} for i, o in enumerate(out)]
+    An array is read whole before any of it is taken; lines are taken in as they come.
+    """
+    results = exchange.value("results") or "all"
+    if results not in RESULTS:
+        raise InvalidParameter(
+            f"results is {reveal(results)!r}; expected all or errors", allowed=list(RESULTS)
         )
-    )
+    media_type = exchange.media_type(MEDIA_TYPES)
+    if media_type == ARRAY:
+        answer = await push.take_array(await exchange.body(), results=results)
+    else:
+        answer = await push.take_lines(exchange.chunks(), results=results)
+    await exchange.answer_json(answer)

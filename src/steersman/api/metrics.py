@@ -21,6 +21,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+VERDICTS = ("created", "merged", "partial", "stale", "refused")
+"""The bus's verdicts on a fragment."""
+
+
 class ApiMetrics:
     """The API's own counters, and the registry that everything is read from."""
 
@@ -53,6 +57,14 @@ class ApiMetrics:
         self.events = Counter(
             "steersman_watch_events", "Events encoded; each goes to every stream", registry=self.registry
         )
+        self._store_up = Gauge(
+            "steersman_store_up", "1 where the store answered this scrape", registry=self.registry
+        )
+        self._store_revision = Gauge(
+            "steersman_store_revision",
+            "Commits made in the store's life",
+            registry=self.registry,
+        )
         ProcessCollector(namespace="steersman", registry=self.registry)
         self.registry.register(PlaneCollector(plane))
 
@@ -62,8 +74,11 @@ class ApiMetrics:
         if not route.endswith(("/watch", "/recording")):
             self._latency.labels(route).observe(seconds)
 
-    def expose(self) -> bytes:
-        """The exposition text."""
+    def expose(self, *, store_revision: int | None) -> bytes:
+        """The exposition text. `store_revision` is None where the store did not answer."""
+        self._store_up.set(0 if store_revision is None else 1)
+        if store_revision is not None:
+            self._store_revision.set(store_revision)
         return generate_latest(self.registry)
 
 
@@ -96,12 +111,56 @@ class PlaneCollector(Collector):
         yield GaugeMetricFamily("steersman_tokens", "Tokens that exist", value=len(plane.tokens))
 
     def _bus(self) -> Iterator[Metric]:
+        bus = self._plane.bus
+        counters = bus.counters()
+        yield GaugeMetricFamily("steersman_bus_revision", "Revision of the bus", value=bus.revision)
+        held = GaugeMetricFamily("steersman_bus_entities", "Entities held, by state", labels=["state"])
+        held.add_metric(["live"], counters["entities"])
+        held.add_metric(["deleted"], counters["tombstones"])
+        yield held
+        fragments = CounterMetricFamily(
+            "steersman_bus_fragments", "Fragments that came in, by verdict", labels=["verdict"]
+        )
+        for verdict in VERDICTS:
+            fragments.add_metric([verdict], counters.get(verdict, 0))
+        yield fragments
+        yield CounterMetricFamily(
+            "steersman_bus_skewed", "Fragments stamped ahead of our clock and moved", value=counters["skewed"]
+        )
         yield GaugeMetricFamily(
-            "steersman_bus_revision", "Revision of the bus", value=self._plane.bus.revision
+            "steersman_bus_subscriptions", "Readers of the change feed", value=counters["subscriptions"]
+        )
+        yield CounterMetricFamily(
+            "steersman_bus_resyncs", "Readers that fell off the change log", value=counters["resyncs"]
         )
 
     def _sources(self) -> Iterator[Metric]:
-        return iter(())
+        up = GaugeMetricFamily(
+            "steersman_source_up",
+            "1 where a configured source is alive",
+            labels=["source"],
+        )
+        heard = GaugeMetricFamily(
+            "steersman_source_last_success_timestamp_seconds", "When it was last heard", labels=["source"]
+        )
+        failures = GaugeMetricFamily(
+            "steersman_source_failures", "Reads that failed in a row", labels=["source"]
+        )
+        pushed = 0
+        for source in self._plane.bus.sources():
+            if not source.declared:
+                pushed += 1  # whoever may push chooses these names: they must not become labels
+                continue
+            up.add_metric([source.name], 1.0 if source.state == "alive" else 0.0)
+            failures.add_metric([source.name], source.failures)
+            if source.heard_at is not None:
+                heard.add_metric([source.name], source.heard_at.timestamp())
+        yield up
+        yield heard
+        yield failures
+        yield GaugeMetricFamily(
+            "steersman_sources_pushing", "Sources that push without being configured", value=pushed
+        )
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily(

@@ -19,7 +19,6 @@ from steersman.api.access import (
 )
 from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
 from steersman.api.entities import EntityPage
-from steersman.api.fragments import PushAnswer
 from steersman.api.problems import InvalidParameter, UnknownParameter
 from steersman.api.routes import ROUTES, Role, Route
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
@@ -28,6 +27,7 @@ from steersman.api.watch import Bye, Gone, Hello, Resync
 from steersman.kernel.errors import PROBLEM_MEDIA_TYPE, SteersmanError, Unavailable
 from steersman.kinds.entity import ENTITY_CLASSES
 from steersman.kinds.fragment import StateFragment
+from steersman.observe.push import PushAnswer
 from steersman.state.history import EntityHistory
 from steersman.state.view import Explanation
 
@@ -81,9 +81,17 @@ WATCH_PARAMETERS: list[dict[str, Any]] = [
         "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     },
 ]
+PUSH_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "results",
+        "in": "query",
+        "description": "Answer with a verdict for every fragment, or for those that were not taken alone",
+        "schema": {"type": "string", "enum": ["all", "errors"], "default": "all"},
+    }
+]
 RAW_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "watch": WATCH_PARAMETERS,
-    "push_fragments": [],
+    "push_fragments": PUSH_PARAMETERS,
     "recording": [],
 }
 """Parameters of the routes that the framework does not serve."""

@@ -86,9 +86,8 @@ class FieldFilter(Struct, frozen=True):
 
     def matches(self, entity: CanonicalEntity) -> bool:
         """Whether this entity's field compares so."""
-        value = getattr(entity, self.name, None)
-        if value is None:
-            value = entity.extra.get(self.name)
+        declared = self.name in entity.__struct_fields__
+        value = getattr(entity, self.name) if declared else entity.extra.get(self.name)
         if value is None:
             return False
         try:

@@ -16,6 +16,7 @@ from steersman.kernel.tasks import Supervisor
 from steersman.store.api import Store
 
 if TYPE_CHECKING:
+    from steersman.observe.inlet import Inlet
     from steersman.state.bus import StateBus
 
 DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
@@ -26,13 +27,14 @@ DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
 class Plane:
     """One running plane, as the API sees it.
 
+    - `inlet` is the door to the bus: what is pushed goes in through it, and recorders listen at it.
     - `supervisor` owns the API's own tasks (tokens, and a listener for each event stream).
     - `store_name` says what the store is, without credentials: `sqlite`, `memory`.
     - `intake_failures` answers why intake does not run, one line each; empty where it does.
-    - `tap` gives recorders a feed of fragments; None where nothing can be recorded.
     """
 
     bus: StateBus
+    inlet: Inlet
     store: Store
     clock: Clock
     ids: Ids

@@ -26,6 +26,7 @@ from steersman.api.routes import ROUTES, Route
 from steersman.api.site import Site
 from steersman.api.watch import WatchHub, serve_watch
 from steersman.kernel.tasks import ALWAYS
+from steersman.observe.push import Push
 
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     "healthz": system.healthz,
@@ -101,8 +102,9 @@ class Api:
     def _raw_handlers(self) -> dict[str, RawHandler]:
         plane = self._plane
         site = Site(plane.dashboard)
+        push = Push(plane.inlet, plane.clock, body_max_bytes=plane.settings.server.body_max_bytes)
         return {
-            "push_fragments": partial(push_fragments, plane=plane),
+            "push_fragments": partial(push_fragments, push=push),
             "watch": partial(serve_watch, hub=self.hub, metrics=self.metrics, supervisor=plane.supervisor),
             "recording": partial(serve_recording, plane=plane),
             "dashboard": site.page,
@@ -112,7 +114,7 @@ class Api:
 
     def _query_names(self) -> dict[str, tuple[str, ...]]:
         names: dict[str, tuple[str, ...]] = {
-            "push_fragments": (),
+            "push_fragments": ("results",),
             "recording": (),
             "watch": ("kinds", "after"),
         }

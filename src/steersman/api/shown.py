@@ -14,6 +14,7 @@ import msgspec
 
 from steersman.kernel.redact import MASK, is_secret_key, redact, redact_text
 from steersman.kinds.entity import CanonicalEntity
+from steersman.state.view import Explanation, FieldExplanation
 
 E = TypeVar("E", bound=CanonicalEntity)
 
@@ -39,8 +40,25 @@ def masked(values: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", redact(dict(values)))
 
 
-def masked_value(name: str, value: Any) -> Any:
-    """One field's value as it may be shown under that name."""
+def shown_explanation(explained: Explanation) -> Explanation:
+    """An explanation with secrets masked: of fields, of what other sources say of them, and of labels."""
+    fields = {name: _shown_field(name, one) for name, one in explained.fields.items()}
+    labels = {
+        name: msgspec.structs.replace(one, value=_masked_value(name, one.value))
+        for name, one in explained.labels.items()
+    }
+    sources = tuple(msgspec.structs.replace(one, detail=redact_text(one.detail)) for one in explained.sources)
+    return msgspec.structs.replace(explained, fields=fields, labels=labels, sources=sources)
+
+
+def _shown_field(name: str, one: FieldExplanation) -> FieldExplanation:
+    others = tuple(
+        msgspec.structs.replace(other, value=_masked_value(name, other.value)) for other in one.others
+    )
+    return msgspec.structs.replace(one, value=_masked_value(name, one.value), others=others)
+
+
+def _masked_value(name: str, value: Any) -> Any:
     if value is None:
         return None
     return MASK if _is_secret(name) else redact(value)

@@ -135,7 +135,8 @@ async def whoami(request: Asked) -> Answer:
 
 async def metrics(request: Asked) -> Answer:
     """Prometheus' text exposition."""
-    return Response(metrics_of(request).expose(), media_type=CONTENT_TYPE)
+    store = await ask_store(plane_of(request))
+    return Response(metrics_of(request).expose(store_revision=store.revision), media_type=CONTENT_TYPE)
 
 
 async def openapi(request: Asked) -> Answer:
