@@ -1,24 +1,53 @@
 """The only place that wires things together: one function for each process role.
 
-Nothing heavy is imported at the top: each role imports what it wires, when it wires it, in an order that lets
-`steersman up` answer early (decision 0020).
+Nothing heavy is imported at the top. Each role imports what it wires when it wires it, so that a wrong
+configuration or a port in use is told in a tenth of a second, and `steersman doctor` does not load a server.
+Decision 0020 says in which order `up` starts and stops, and why.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import signal
 import socket
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from steersman.kernel.errors import Unavailable
+from msgspec import structs
 
-HOME_VARIABLE = "STEERSMAN_HOME"
+from steersman.kernel.clock import Clock, SystemClock, using_clock
+from steersman.kernel.config import load
+from steersman.kernel.errors import InvalidInput, SteersmanError, Unavailable
+from steersman.kernel.ids import Rng, SortableIds, system_rng
+from steersman.kernel.logging import configure, get_logger
+from steersman.kernel.tasks import ALWAYS, Supervisor
+from steersman.kinds.settings import RESERVED_VARIABLES, Settings, state_folder
+
+if TYPE_CHECKING:
+    from steersman.api.serving import HttpServer
+    from steersman.observe.inlet import Inlet
+    from steersman.observe.intake import Intake
+    from steersman.observe.registry import Source
+    from steersman.state.bus import StateBus
+    from steersman.state.checkpoint import Checkpoint
+    from steersman.store.api import Store
+    from steersman.store.memory import MemoryStore
+    from steersman.store.sqlite import SqliteStore
+
 FOLDER_MODE = 0o700
 BACKLOG = 2048
+COMPACT_INTERVAL_S = 300.0
+CHECKPOINT_TIMEOUT_S = 5.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HISTORY_REVISIONS = 10_000
+"""Store revisions kept for watchers that come back; older history is compacted away."""
+
+_log = get_logger("app")
 
 
 class PortInUse(Unavailable):
@@ -42,15 +71,282 @@ class StateFolderUnusable(Unavailable):
     title = "State folder can't be used"
 
 
-def state_folder(env: Mapping[str, str]) -> Path:
-    """Where this machine's Steersman keeps what it must remember.
+class StoreUnknown(InvalidInput):
+    """`store` in the configuration names no kind of store that this version has."""
 
-    `STEERSMAN_HOME`, else `$XDG_STATE_HOME/steersman`, else `~/.local/state/steersman` (XDG base directories).
+    code = "store_unknown"
+    title = "No such store"
+
+
+def load_settings(
+    config: Path | None, env: Mapping[str, str], *, host: str | None = None, port: int | None = None
+) -> Settings:
+    """The configuration, with the command line's words on top. Raises `ConfigInvalid`, `ConfigUnreadable`."""
+    settings = load(Settings, config, env, reserved=RESERVED_VARIABLES)
+    server = settings.server
+    if host is not None:
+        server = structs.replace(server, host=host)
+    if port is not None:
+        server = structs.replace(server, port=port)
+    return structs.replace(settings, server=server)
+
+
+def run_up(
+    config: Path | None, announce: Callable[[str], None], *, host: str | None = None, port: int | None = None
+) -> int:
+    """`steersman up`: run the plane until a signal ends it; the exit code. `announce` tells a person."""
+    settings = load_settings(config, os.environ, host=host, port=port)
+    require_auth(settings)
+    folder = state_folder(os.environ)
+    prepare_folder(folder)
+    url = settings.store_url(folder, config)
+    with listen(settings.server.host, settings.server.port) as listener, _runner() as runner:
+        runner.run(run_plane(settings, url, folder, listener, announce))
+    return 0
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:  # it has no build for this interpreter; the standard loop does the same, more slowly
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+async def run_plane(
+    settings: Settings,
+    store_url: str,
+    folder: Path,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+) -> None:
+    """One process that holds everything: store, bus, intake, API. Returns after a clean stop.
+
+    Intake starts last, so that the first answer waits for no source. The stop is the reverse of the start.
+    Raises `SteersmanError` where a part can't start, or has failed for good while it ran.
     """
-    if env.get(HOME_VARIABLE):
-        return Path(env[HOME_VARIABLE]).expanduser().absolute()
-    base = Path(env["XDG_STATE_HOME"]) if env.get("XDG_STATE_HOME") else Path.home() / ".local" / "state"
-    return base / "steersman"
+    clock, rng = SystemClock(), system_rng()
+    from steersman.observe.registry import make_sources
+
+    with using_clock(clock), _stop_signals() as stop:
+        restore_logs = configure(clock=clock, level=settings.log.level, fmt=settings.log.format)
+        try:
+            sources = make_sources(settings.sources, clock=clock, rng=rng)
+            async with _open_store(store_url, clock, rng) as store:
+                process = _Process(settings, folder, clock, rng, store, store_url.partition(":")[0])
+                await process.run(sources, listener, stop, announce)
+        finally:
+            restore_logs()
+
+
+class _Process:
+    """The parts of one running plane, and the order in which they start and stop."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, clock: Clock, rng: Rng, store: Store, store_name: str
+    ) -> None:
+        self.settings = settings
+        self.store_name = store_name
+        self.folder = folder
+        self.clock = clock
+        self.rng = rng
+        self.store = store
+        self.started_at = clock.now()
+
+    async def run(
+        self,
+        sources: list[Source],
+        listener: socket.socket,
+        stop: asyncio.Event,
+        announce: Callable[[str], None],
+    ) -> None:
+        """Start, serve until `stop` is set or a part fails, stop."""
+        from steersman.observe.inlet import Inlet
+
+        async with Supervisor(self.clock, self.rng, name="plane") as tasks:
+            bus, checkpoint = await self._open_bus()
+            tasks.start("bus", bus.pump, ALWAYS)
+            inlet = Inlet(bus, self.clock)
+            intake = self._make_intake(inlet, sources)
+            http = await self._open_http(inlet, intake, tasks, listener)
+            tasks.start("http", http.run)
+            tasks.start("checkpoint", partial(checkpoint.run, self.settings.checkpoint.interval), ALWAYS)
+            tasks.start("retention", self._forget_history, ALWAYS)
+            tasks.start("intake", intake.run, ALWAYS)
+            try:
+                await self._first_of(tasks, http.started(), stop.wait())
+                if not stop.is_set():
+                    announce(self._greeting(http.port))
+                await self._first_of(tasks, stop.wait())
+            finally:
+                await http.stop()
+        await self._last_checkpoint(checkpoint)
+
+    async def _first_of(self, tasks: Supervisor, *events: Coroutine[None, None, object]) -> None:
+        """Return when one of the events comes. Raises what a part of the plane failed with."""
+        waits = [tasks.spawn("wait", event) for event in (*events, tasks.wait())]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _open_bus(self) -> tuple[StateBus, Checkpoint]:
+        from steersman.state.bus import StateBus
+        from steersman.state.checkpoint import Checkpoint
+        from steersman.state.revisions import RevisionBlocks
+
+        revisions = RevisionBlocks(self.store)
+        bus = StateBus(self.clock, first_revision=await revisions.open())
+        bus.grant_revisions(revisions.ceiling)
+        checkpoint = Checkpoint(bus, self.store, self.clock, revisions=revisions)
+        report = await checkpoint.restore()
+        if report.entities or report.tombstones:
+            _log.info("state_restored", entities=report.entities, tombstones=report.tombstones)
+        return bus, checkpoint
+
+    def _make_intake(self, inlet: Inlet, sources: list[Source]) -> Intake:
+        from steersman.observe.intake import Intake
+
+        concurrency = self.settings.intake.concurrency
+        return Intake(inlet, sources, clock=self.clock, rng=self.rng, concurrency=concurrency)
+
+    async def _open_http(
+        self, inlet: Inlet, intake: Intake, tasks: Supervisor, listener: socket.socket
+    ) -> HttpServer:
+        from steersman.api.access import bootstrap_admin, require_safe_bind
+        from steersman.api.auth import Tokens
+        from steersman.api.plane import Plane
+        from steersman.api.server import build_asgi
+        from steersman.api.serving import HttpServer
+        from steersman.api.settings import ApiSettings, AuthSettings, ServerSettings
+
+        ids = SortableIds(self.clock, self.rng)
+        settings = ApiSettings(
+            server=ServerSettings(**structs.asdict(self.settings.server)),
+            auth=AuthSettings(**structs.asdict(self.settings.auth)),
+        )
+        tokens = Tokens(self.store, self.clock, ids)
+        await tokens.load()
+        await bootstrap_admin(tokens, self.folder)
+        require_safe_bind(settings, tokens)
+        plane = Plane(
+            bus=inlet.bus,
+            inlet=inlet,
+            store=self.store,
+            clock=self.clock,
+            ids=ids,
+            supervisor=tasks,
+            tokens=tokens,
+            version=own_version(),
+            started_at=self.started_at,
+            settings=settings,
+            store_name=self.store_name,
+            intake_failures=intake.failures,
+        )
+        return HttpServer(build_asgi(plane), settings.server, listener)
+
+    async def _last_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write down what must be remembered. Where the store can't take it, the log says so."""
+        try:
+            async with asyncio.timeout(CHECKPOINT_TIMEOUT_S):
+                await checkpoint.save()
+        except (SteersmanError, TimeoutError) as error:
+            _log.error("last_checkpoint_failed", detail=str(error))
+
+    async def _forget_history(self) -> None:
+        """Compact the store's history at intervals, so that the file does not grow with time."""
+        while True:
+            await self.clock.sleep(COMPACT_INTERVAL_S)
+            revision = await self.store.revision()
+            if revision > HISTORY_REVISIONS:
+                await self.store.compact(revision - HISTORY_REVISIONS)
+
+    def _greeting(self, port: int) -> str:
+        """Where everything is, for the person who started it."""
+        url = _url(self.settings.server.host, port)
+        docs = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
+        lines = [
+            f"Steersman {own_version()} is up; Ctrl-C stops it.",
+            f"  dashboard  {url}/",
+            f"  API        {url}/api/v1   described by {url}/openapi.json",
+            f"  docs       {docs if docs.is_file() else 'steersman --help'}",
+            f"  state      {self.folder}",
+        ]
+        if self.settings.auth.tokens:
+            lines.append(
+                f"  token      every caller needs one; the first is in {self.folder / 'admin.token'}"
+            )
+        return "\n".join(lines)
+
+
+def _open_store(url: str, clock: Clock, rng: Rng) -> SqliteStore | MemoryStore:
+    """The store behind a URL. Raises `StoreUnknown` here, `StoreUnavailable` when it is opened."""
+    path = store_path(url)
+    if path is not None:
+        from steersman.store.sqlite import SqliteStore
+
+        return SqliteStore(path, clock=clock, rng=rng)
+    if url == "memory:":
+        from steersman.store.memory import MemoryStore
+
+        return MemoryStore(clock=clock, rng=rng)
+    # Only what stands before the colon is shown: the rest may hold a password.
+    raise StoreUnknown(
+        f"store: there is no {url.partition(':')[0]!r} in this version",
+        allowed=["memory:", "sqlite:///PATH"],
+    )
+
+
+def store_path(url: str) -> Path | None:
+    """The file of a `sqlite:///PATH` URL whose path is absolute; None for other stores."""
+    name = url.removeprefix("sqlite:///")
+    return Path(name) if name.startswith("/") and name != url else None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Generator[asyncio.Event]:
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets; a second one ends the process at once.
+
+    SIGHUP is a stop as well: it is what a closed terminal sends. What is committed is safe in either case.
+    """
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        _log.info("stopping", signal=number.name)
+        stop.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def require_auth(settings: Settings) -> None:
+    """Refuse early to listen where others can reach us and nobody would be asked for a token."""
+    from steersman.api.access import UnsafeBind, is_loopback
+
+    host = settings.server.host
+    if not settings.auth.tokens and not is_loopback(host):
+        raise UnsafeBind(
+            f"server.host is {host}, which other machines can reach, and callers would need no token; "
+            "set auth.tokens to true (or STEERSMAN_AUTH_TOKENS=true), or listen on 127.0.0.1",
+            host=host,
+        )
+
+
+def own_version() -> str:
+    """The version of this program as it is installed."""
+    from importlib.metadata import version
+
+    return version("steersman")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -60,13 +356,13 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     except OSError as error:
         raise StateFolderUnusable(
-            f"the state folder {folder} can't be made: {error.strerror}; name another one in {HOME_VARIABLE}",
+            f"the state folder {folder} can't be made: {error.strerror}; name another one in STEERSMAN_HOME",
             folder=str(folder),
         ) from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise StateFolderUnusable(
             f"the state folder {folder} can't be written by this user; change its owner or mode, or name "
-            f"another one in {HOME_VARIABLE}",
+            f"another one in STEERSMAN_HOME",
             folder=str(folder),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -34,7 +35,14 @@ def free_port() -> int:
 class Running:
     """One `steersman up` and the commands typed against it."""
 
-    def __init__(self, home: Path, port: int, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        *options: str,
+        env: dict[str, str] | None = None,
+        file_max_bytes: int | None = None,
+    ) -> None:
         self.home = home
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -55,6 +63,7 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
+            preexec_fn=None if file_max_bytes is None else lambda: _limit_files(file_max_bytes),
         )
 
     @property
@@ -145,16 +154,26 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start `steersman up` as often as a test likes; whatever still runs at its end is killed."""
     started: list[Running] = []
 
-    def start(*options: str, home: Path | None = None, port: int | None = None, **env: str) -> Running:
+    def start(
+        *options: str,
+        home: Path | None = None,
+        port: int | None = None,
+        file_max_bytes: int | None = None,
+        **env: str,
+    ) -> Running:
         folder = home or tmp_path / "state"
         folder.mkdir(exist_ok=True)
-        running = Running(folder, port or free_port(), *options, env=env)
+        running = Running(folder, port or free_port(), *options, env=env, file_max_bytes=file_max_bytes)
         started.append(running)
         return running
 
     yield start
     for running in started:
         running.close()
+
+
+def _limit_files(n_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 def _read(descriptor: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from steersman.cli.units import one_line, show_age
 
 if TYPE_CHECKING:
-    from steersman.client import SourceStatus, Status, WhoAmI
+    from steersman.client.shapes import SourceStatus, Status, WhoAmI
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 

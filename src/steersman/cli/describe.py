@@ -11,7 +11,7 @@ from steersman.cli.get import SCOPE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
-    from steersman.client import Explanation
+    from steersman.client.shapes import Explanation
     from steersman.kinds.entity import CanonicalEntity
 
 TARGET = (
@@ -23,14 +23,14 @@ TARGET = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the entity."""
-    from steersman.cli.connection import connect
+    from steersman.cli.connection import connect, server_now
     from steersman.cli.target import read_target
 
     target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
     with connect(arguments) as plane:
-        entity = plane.entity(target)
-        explanation = plane.explain(target._replace(scope=entity.scope))
-        _write(entity, explanation, plane.now())
+        entity = plane.entity(*target)
+        explanation = plane.explain(target.kind, target.name, entity.scope)
+        _write(entity, explanation, server_now(plane))
     return DONE
 
 

@@ -49,7 +49,8 @@ def _remote(arguments: argparse.Namespace) -> Iterable[Check]:
     from importlib.metadata import version
 
     from steersman.cli.checks import FAIL, WARN, Check, check_access, check_clock, check_server, check_sources
-    from steersman.cli.connection import NotReachable, connect
+    from steersman.cli.connection import connect
+    from steersman.client import NotReachable
     from steersman.kernel.clock import SystemClock
     from steersman.kernel.errors import SteersmanError
 

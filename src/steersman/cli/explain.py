@@ -11,7 +11,7 @@ from steersman.cli.exits import DONE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
-    from steersman.client import Explanation
+    from steersman.client.shapes import Explanation
 
 OPTIONS = (
     *TARGET,
@@ -21,17 +21,17 @@ OPTIONS = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Print where every value comes from."""
-    from steersman.cli.connection import connect
+    from steersman.cli.connection import connect, server_now
     from steersman.cli.screen import write_data
     from steersman.cli.target import read_target
 
     target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
     with connect(arguments) as plane:
-        explanation = plane.explain(target)
+        explanation = plane.explain(*target)
         if arguments.output != "table":
             write_data(explanation, arguments.output)
         else:
-            _write(explanation, plane.now())
+            _write(explanation, server_now(plane))
     return DONE
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from steersman.cli.exits import DONE, WrongUsage
 from steersman.cli.spec import Command, Option
-
-if TYPE_CHECKING:
-    from steersman.cli.connection import Query
 
 OUTPUT = Option(
     ("-o", "--output"),
@@ -28,6 +24,8 @@ HEALTH = Option(
     ("--health",), "only entities in these states, e.g. --health critical,degraded", "STATE", repeat=True
 )
 
+DATA = ("json", "yaml")
+
 OPTIONS = (
     Option(("KIND",), "kind in any form: node, nodes, Node, no; or KIND/NAME", optional=True),
     Option(("NAME",), "show this entity alone", optional=True),
@@ -41,54 +39,52 @@ OPTIONS = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what matches. Nothing that matches is no error: a line on stderr says so."""
-    from steersman.cli.connection import connect
-    from steersman.cli.entities import write_entities
-    from steersman.cli.screen import note, write_data
-    from steersman.cli.target import read_target
-
     word: str | None = arguments.KIND
     if (word is None) != bool(arguments.all):
         raise WrongUsage("name a kind, or give --all for every kind", hint="steersman get nodes")
-    wide = arguments.output == "wide"
-    as_data = arguments.output in ("json", "yaml")
     if word is not None and (arguments.NAME is not None or "/" in word):
         if arguments.selector or arguments.health:
             raise WrongUsage("-l and --health choose from a list; an entity that is named needs no choice")
-        target = read_target(word, arguments.NAME, arguments.scope)
-        with connect(arguments) as plane:
-            entity = plane.entity(target)
-            if as_data:
-                write_data(entity, arguments.output)
-            else:
-                write_entities([entity], wide=wide, now=plane.now())
-        return DONE
-    query = _query(word, arguments)
+        return _show_one(arguments)
+    return _show_list(arguments)
+
+
+def _show_one(arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import connect, server_now
+    from steersman.cli.entities import write_entities
+    from steersman.cli.screen import write_data
+    from steersman.cli.target import read_target
+
+    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
     with connect(arguments) as plane:
-        entities = list(plane.entities(query))
-        if as_data:
-            write_data({"items": entities}, arguments.output)
-            return DONE
-        write_entities(entities, wide=wide, now=plane.now())
-    if not entities:
-        note(f"no {_what(query)} found")
+        entity = plane.entity(*target)
+        if arguments.output in DATA:
+            write_data(entity, arguments.output)
+        else:
+            write_entities([entity], wide=arguments.output == "wide", now=server_now(plane))
     return DONE
 
 
-def _query(word: str | None, arguments: argparse.Namespace) -> Query:
-    from steersman.cli.connection import Query
+def _show_list(arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import connect, server_now
+    from steersman.cli.entities import write_entities
+    from steersman.cli.screen import note, write_data
     from steersman.cli.target import read_health, read_kind, read_labels
-
-    kinds = tuple(read_kind(part) for part in word.split(",") if part) if word else ()
-    return Query(
-        kinds, read_labels(arguments.selector), tuple(read_health(arguments.health)), arguments.scope
-    )
-
-
-def _what(query: Query) -> str:
     from steersman.kinds.names import plural
 
-    what = " and ".join(plural(kind) for kind in query.kinds) or "entities"
-    return f"matching {what}" if query.labels or query.healths or query.scope is not None else what
+    kinds = [read_kind(part) for part in (arguments.KIND or "").split(",") if part]
+    labels, healths = read_labels(arguments.selector), read_health(arguments.health)
+    with connect(arguments) as plane:
+        found = list(plane.entities(kinds, healths=healths, scope=arguments.scope, labels=labels))
+        if arguments.output in DATA:
+            write_data({"items": found}, arguments.output)
+        elif found:
+            write_entities(found, wide=arguments.output == "wide", now=server_now(plane))
+        else:
+            narrowed = labels or healths or arguments.scope is not None
+            what = " and ".join(map(plural, kinds)) or "entities"
+            note(f"no {'matching ' if narrowed else ''}{what} found")
+    return DONE
 
 
 COMMAND = Command(

@@ -67,7 +67,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 COMMANDS: dict[str, Entry] = {entry.name: entry for _, entries in GROUPS for entry in entries}
 
-GLOBAL_VALUES = ("--server", "--token", "--timeout")
+GLOBAL_VALUES = ("--server", "--token")
 """Options with a value that are also accepted before the command."""
 GLOBAL_SWITCHES = ("--debug",)
 EXITS_LINE = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable."
@@ -92,6 +92,12 @@ def run_program(words: Sequence[str]) -> int:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("hint: the same command with --debug shows where; please report it", file=sys.stderr)
         return FAILED
     return code
 
@@ -188,7 +194,7 @@ def _hints(error: SteersmanError) -> list[str]:
 
 def exit_code_of(error: SteersmanError) -> int:
     """The exit code for an error. Codes name what the caller must tell apart, not where it was raised."""
-    if error.code in ("wrong_usage", "config_invalid"):
+    if error.code in ("wrong_usage", "config_invalid", "config_unreadable"):
         return WRONG_USAGE
     if error.code == "not_reachable":
         return NOT_REACHABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from steersman.cli.exits import DONE, WrongUsage
@@ -19,8 +20,7 @@ OPTIONS = (
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record until the time is over or Ctrl-C. The file is whole in both cases."""
-    from steersman.cli.connection import connect
+    """Record until the time is over or Ctrl-C; both are a proper end."""
     from steersman.cli.screen import note
     from steersman.cli.units import show_size
 
@@ -29,10 +29,40 @@ def run(arguments: argparse.Namespace) -> int:
     limit_s = read_duration_s(wanted, "--for") if wanted else None
     if target.exists() and not arguments.force:
         raise WrongUsage(f"{target} exists already", hint="choose another name, or give --force")
-    with connect(arguments) as plane:
-        size = plane.record(target, limit_s)
+    # Written beside its name and moved there at the end: a recording that failed half-way never takes the
+    # place of a good one.
+    part = target.with_name(f"{target.name}.part")
+    try:
+        size = _write(arguments, part, limit_s)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
     note(f"recorded {show_size(size)} into {target}")
     return DONE
+
+
+def _write(arguments: argparse.Namespace, part: Path, limit_s: float | None) -> int:
+    """Stream the recording into the file; its size in bytes."""
+    from steersman.cli.connection import connect, time_limit
+
+    size = 0
+    part.unlink(missing_ok=True)
+    with connect(arguments) as plane, os.fdopen(_create(part), "wb") as file:
+        try:
+            with time_limit(limit_s):
+                for chunk in plane.record():
+                    file.write(chunk)
+                    size += len(chunk)
+        except KeyboardInterrupt:
+            if not size:
+                raise
+        file.flush()
+        os.fsync(file.fileno())
+    return size
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
 
 
 COMMAND = Command(

@@ -67,7 +67,6 @@ class Command(NamedTuple):
 CONNECTION = (
     Option(("--server",), "address of the Steersman to talk to", "URL", env="STEERSMAN_SERVER"),
     Option(("--token",), "bearer token; better given by the variable", "TOKEN", env="STEERSMAN_TOKEN"),
-    Option(("--timeout",), "how long to wait for an answer, e.g. 10s", "TIME", "10s"),
 )
 """Options of every command that talks to a running Steersman."""
 

@@ -32,13 +32,13 @@ def create(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """List tokens."""
-    from steersman.cli.connection import connect
+    from steersman.cli.connection import connect, server_now
     from steersman.cli.screen import write_data, write_table
     from steersman.cli.units import ABSENT, one_line, show_age
 
     with connect(arguments) as plane:
         tokens = plane.tokens()
-        now = plane.now()
+        now = server_now(plane)
     if arguments.output != "table":
         write_data({"items": tokens}, arguments.output)
         return DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from steersman.cli.spec import Command, Option
@@ -26,7 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     from steersman.app import run_up  # the whole program: imported here and nowhere earlier
 
     config = Path(arguments.config) if arguments.config else None
-    return run_up(config, host=arguments.host, port=arguments.port)
+    return run_up(config, _say, host=arguments.host, port=arguments.port)
+
+
+def _say(text: str) -> None:
+    """Print at once. A stdout that nobody reads any more is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 COMMAND = Command(
