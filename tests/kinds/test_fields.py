@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from struct_instances import typed_fields
 
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
@@ -24,7 +25,6 @@ from steersman.kinds.fields import (
     ITEMS_MAX,
     NUMBER_MAX,
     WORD_ALIASES,
-    FieldSpec,
     check_fields,
     clean_fields,
     domain_of,
@@ -249,29 +249,7 @@ def test_a_source_cannot_set_what_the_bus_derives():
     assert extra == {"confidence_score": 1.0}
 
 
-def _declared(spec: FieldSpec) -> st.SearchStrategy[Any]:
-    low = -NUMBER_MAX if spec.low is None else spec.low
-    high = NUMBER_MAX if spec.high is None else spec.high
-    return {
-        float: st.floats(max(low, -1e18), min(high, 1e18)),
-        int: st.integers(int(low), int(high)),
-        str: st.sampled_from(spec.words) if spec.words else st.text(max_size=20),
-        bool: st.booleans(),
-        datetime: st.datetimes(timezones=st.just(UTC)),
-        list: st.lists(st.text(max_size=5), max_size=3),
-        dict: st.dictionaries(st.text(max_size=5), st.floats(-1e9, 1e9), max_size=3),
-    }[spec.type]
-
-
-@st.composite
-def _typed_fields(draw: st.DrawFn) -> tuple[EntityType, dict[str, Any]]:
-    entity_type = draw(st.sampled_from(EntityType))
-    specs = FIELDS[entity_type]
-    chosen = draw(st.lists(st.sampled_from(sorted(specs)), unique=True, max_size=8))
-    return entity_type, {name: draw(_declared(specs[name])) for name in chosen}
-
-
-@given(_typed_fields())
+@given(typed_fields())
 def test_whatever_fits_its_declaration_is_accepted_and_makes_an_entity(
     case: tuple[EntityType, dict[str, Any]],
 ):
