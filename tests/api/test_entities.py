@@ -125,7 +125,7 @@ async def test_lists_filter_by_everything(world: Any, fragment: Fragment) -> Non
     assert health != "healthy"
     assert await ids(world, f"type=node,service&health={health}") == ["s"]
     assert await ids(world, "label=team%3Dml&label=team%3Dweb") == []
-    assert await ids(world, "type=node&type=service&q=s") == ["s"]
+    assert await ids(world, "type=node&type=service&id=s") == ["s"]
     assert await ids(world, "type=gpu") == []
 
 

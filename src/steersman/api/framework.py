@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, ValidationException
-from msgspec import Struct
+from litestar.exceptions import ValidationException
 
 from steersman.api.exchange import Disconnected, Exchange
 from steersman.api.metrics import ApiMetrics
@@ -24,6 +23,8 @@ from steersman.kernel.errors import SteersmanError
 
 Asked = Request[Any, Any, State]
 Answer = Response[bytes]
+
+T = TypeVar("T")
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -50,6 +51,16 @@ def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = 
     )
 
 
+async def read_json(exchange: Exchange, kind: type[T]) -> T:
+    """A small JSON body as `kind`. Raises `BodyMalformed`, which names the member at fault."""
+    exchange.media_type((JSON_MEDIA_TYPE,))
+    body = await exchange.body()
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyMalformed(f"the body can't be read as {kind.__name__}: {error}") from None
+
+
 def error_answer(request: Asked, error: Exception) -> Answer:
     """Any exception of a handler or of the framework as problem+json."""
     if isinstance(error, Disconnected):
@@ -72,17 +83,6 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, ValidationException):
         extra = cast("list[dict[str, Any]]", error.extra or [])
         failed = [{"key": str(one.get("key", "")), "message": str(one.get("message", ""))} for one in extra]
-        in_body = any(one.get("source") in ("body", None) for one in extra) or not extra
-        lines = "; ".join(f"{one['key']}: {one['message']}" for one in failed) or "it has the wrong shape"
-        if in_body:
-            return BodyMalformed(f"the body can't be read: {lines}", failed=failed)
+        lines = "; ".join(f"{one['key']}: {one['message']}" for one in failed) or "one has the wrong shape"
         return InvalidParameter(f"parameters can't be read: {lines}", failed=failed)
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        return BodyMalformed("the body can't be read as JSON of the expected shape")
     return error
-
-
-class Listed(Struct, frozen=True):
-    """A whole list that is never long enough for pages."""
-
-    items: list[Any]

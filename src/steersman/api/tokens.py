@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from litestar import Response
-from litestar.params import Body
 from msgspec import Struct
 
 from steersman.api.auth import NewToken, TokenInfo
-from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of
+from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of, read_json
 
 
 class TokenList(Struct, frozen=True):
@@ -23,9 +20,10 @@ async def list_tokens(request: Asked) -> Answer:
     return json_answer(TokenList(plane_of(request).tokens.list()))
 
 
-async def create_token(request: Asked, data: Annotated[NewToken, Body()]) -> Answer:
+async def create_token(request: Asked) -> Answer:
     """Make a token. The secret in the answer is shown this once."""
-    issued = await plane_of(request).tokens.create(data)
+    wish = await read_json(exchange_of(request), NewToken)
+    issued = await plane_of(request).tokens.create(wish)
     return json_answer(issued, status=201)
 
 
