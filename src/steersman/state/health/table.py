@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-import yaml
-from msgspec import Struct, field
+from msgspec import Struct
 
 from steersman.kernel.errors import SteersmanError
+from steersman.kernel.yamltext import YamlInvalid, parse
 from steersman.kinds.entity import EntityType, HealthState
 from steersman.kinds.fields import FIELDS
 
@@ -41,18 +41,21 @@ class HealthTableInvalid(SteersmanError):
     title = "Health table invalid"
 
 
-class Test(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"}):
-    """One comparison of one field; exactly one of the others is given.
+class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"}):
+    """One comparison of one field; exactly one comparison is given.
 
-    `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `*_field`
-    compares with another field. `older_than_s`: a time lies further back than that.
+    `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `has`: the list
+    holds one of these. `*_field` compares with another field. `older_than_s`: a time lies further back than
+    that. With `share_of` what is compared is the field as a share of another one.
     """
 
     field: str
+    share_of: str | None = None
     eq: str | int | float | bool | None = None
     ne: str | int | float | bool | None = None
     in_: tuple[str | int, ...] | None = None
     words: tuple[str, ...] | None = None
+    has: tuple[str, ...] | None = None
     gt: float | None = None
     ge: float | None = None
     lt: float | None = None
@@ -63,57 +66,59 @@ class Test(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"}
 
     def fields(self) -> tuple[str, ...]:
         """The signals it reads."""
-        return tuple(name for name in (self.field, self.lt_field, self.ne_field) if name is not None)
+        names = (self.field, self.share_of, self.lt_field, self.ne_field)
+        return tuple(name for name in names if name is not None)
 
 
-class Rule(Struct, frozen=True, forbid_unknown_fields=True):
-    """If its conditions hold, the entity is no better than `health`.
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+    """A name, the reason it gives (`{field}` stands for a value), and when it holds: all of `all`, at least one
+    of `any` (where there are any), and none of `unless`."""
 
-    `detail` is the reason given, with `{field}` for values. `cite` names where a threshold comes from.
-    With `unless_planned` it is silent while a planned state holds.
+    name: str
+    detail: str
+    all: tuple[Comparison, ...] = ()
+    any: tuple[Comparison, ...] = ()
+    unless: tuple[Comparison, ...] = ()
+
+    def fields(self) -> tuple[str, ...]:
+        """The signals that its conditions need; those of `unless` may be missing."""
+        return tuple(dict.fromkeys(name for test in (*self.all, *self.any) for name in test.fields()))
+
+
+class Rule(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where it holds, the entity is no better than `health`.
+
+    `cite` names where a threshold comes from; "" where it is our own. It is silent while one of the
+    planned states named in `unless_planned` holds.
     """
 
-    name: str
     health: HealthState
-    detail: str
-    all: tuple[Test, ...] = ()
-    any: tuple[Test, ...] = ()
     cite: str = ""
-    unless_planned: bool = False
-
-    def fields(self) -> tuple[str, ...]:
-        """The signals it reads."""
-        return tuple(dict.fromkeys(name for test in (*self.all, *self.any) for name in test.fields()))
+    unless_planned: tuple[str, ...] = ()
 
 
-class Planned(Struct, frozen=True, forbid_unknown_fields=True):
-    """A state that somebody wants (maintenance, cordon, power saving): told as a condition,
-    not as ill health."""
+class Planned(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A state that somebody wants (maintenance, cordon, power saving): a condition, not ill health.
 
-    name: str
-    detail: str
-    all: tuple[Test, ...] = ()
-    any: tuple[Test, ...] = ()
+    `unknown`: nothing can be said of health meanwhile (a machine that is powered off).
+    """
+
     unknown: bool = False
-    """Whether nothing can be said of health meanwhile (a machine that is powered off)."""
-
-    def fields(self) -> tuple[str, ...]:
-        """The signals it reads."""
-        return tuple(dict.fromkeys(name for test in (*self.all, *self.any) for name in test.fields()))
 
 
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
     """All rules for one entity type.
 
     `evidence`: groups of fields; the entity may be called healthy where each group has at least one current
-    field. Without that, and with no rule that speaks, its health is unknown.
+    field, or its source says itself how it is. Without that, and with no rule that speaks, its health is
+    unknown. The rules of `common.yaml` belong to every table.
     """
 
     entity_type: EntityType
     version: int
     evidence: tuple[tuple[str, ...], ...]
     rules: tuple[Rule, ...]
-    planned: tuple[Planned, ...] = field(default_factory=tuple)
+    planned: tuple[Planned, ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,18 +126,30 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.entity_type.value}/v{self.version}"
 
 
+class _Common(Struct, frozen=True, forbid_unknown_fields=True):
+    rules: tuple[Rule, ...]
+
+
 @cache
 def table_for(entity_type: EntityType) -> Table:
     """The table of that type, read once. Raises `HealthTableInvalid`."""
-    place = f"state/health/{entity_type.value}.yaml"
-    text = files("steersman.state.health").joinpath(f"{entity_type.value}.yaml").read_text("utf-8")
-    try:
-        table = msgspec.convert(yaml.safe_load(text), Table)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
-        raise HealthTableInvalid(f"{place}: {error}") from error
+    table = _read(f"{entity_type.value}.yaml", Table)
+    table = msgspec.structs.replace(table, rules=(*table.rules, *_read("common.yaml", _Common).rules))
     for problem in problems(table, entity_type):
-        raise HealthTableInvalid(f"{place}: {problem}")
+        raise HealthTableInvalid(f"state/health/{entity_type.value}.yaml: {problem}")
     return table
+
+
+T = TypeVar("T")
+
+
+def _read(file: str, schema: type[T]) -> T:
+    place = f"state/health/{file}"
+    text = files("steersman.state.health").joinpath(file).read_text("utf-8")
+    try:
+        return msgspec.convert(parse(text, place).plain(), schema)
+    except (YamlInvalid, msgspec.ValidationError) as error:
+        raise HealthTableInvalid(f"{place}: {error}") from error
 
 
 def problems(table: Table, entity_type: EntityType) -> list[str]:
@@ -147,10 +164,18 @@ def problems(table: Table, entity_type: EntityType) -> list[str]:
     for entry in entries:
         if not entry.all and not entry.any:
             found.append(f"{entry.name}: has no condition")
-        found += [f"{entry.name}: no field {n!r}" for n in entry.fields() if n not in known]
-        for test in (*entry.all, *entry.any):
+        tests = (*entry.all, *entry.any, *entry.unless)
+        found += [f"{entry.name}: no field {n!r}" for t in tests for n in t.fields() if n not in known]
+        for test in tests:
             if len(_operators(test)) != 1:
                 found.append(f"{entry.name}: {test.field}: exactly one comparison is needed")
+    planned = {entry.name for entry in table.planned}
+    found += [
+        f"{rule.name}: no planned state {n!r}"
+        for rule in table.rules
+        for n in rule.unless_planned
+        if n not in planned
+    ]
     found += [f"evidence: no field {n!r}" for group in table.evidence for n in group if n not in known]
     return found
 
@@ -159,17 +184,21 @@ REPORTED_HEALTH = "health_state"
 """A source's own verdict, read as one signal among the others."""
 
 
-def _operators(test: Test) -> list[str]:
-    names = [n for n in test.__struct_fields__ if n != "field"]
+def _operators(test: Comparison) -> list[str]:
+    names = [n for n in test.__struct_fields__ if n not in ("field", "share_of")]
     return [n for n in names if getattr(test, n) is not None]
 
 
-def check_of(entry: Rule | Planned) -> Check:
+def check_of(entry: Entry) -> Check:
     """The entry's conditions as one function of signals and time."""
     alls = tuple(_compile(test) for test in entry.all)
     anys = tuple(_compile(test) for test in entry.any)
+    nones = tuple(_compile(test) for test in entry.unless)
 
     def check(signals: Signals, now: datetime) -> Tri:
+        for test in nones:
+            if test(signals, now) is True:
+                return False
         result: Tri = True
         for test in alls:
             answer = test(signals, now)
@@ -191,14 +220,14 @@ def check_of(entry: Rule | Planned) -> Check:
     return check
 
 
-def _compile(test: Test) -> Check:
+def _compile(test: Comparison) -> Check:
     (op,) = _operators(test)
     compare = _COMPARE[op]
-    name = test.field
+    name, share_of = test.field, test.share_of
     wanted: Any = getattr(test, op)
     if op == "words":
         wanted = frozenset(word.lower() for word in wanted)
-    elif op == "in_":
+    elif op in ("in_", "has"):
         wanted = frozenset(wanted)
     other: str | None = wanted if op.endswith("_field") else None
 
@@ -208,9 +237,13 @@ def _compile(test: Test) -> Check:
         if value is None or against is None:
             return None
         try:
+            if share_of is not None:
+                value = value / signals[share_of]
             return compare(value, against, now)
-        except TypeError:  # a source gave another type of value than the field has: not known, not false
-            return None
+        except (TypeError, KeyError, ZeroDivisionError):
+            return (
+                None  # a value of another type than the field's, or no whole to share: not known, not false
+            )
 
     return check
 
@@ -228,6 +261,7 @@ _COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "ne": lambda value, wanted, _now: value != wanted,
     "in_": lambda value, wanted, _now: value in wanted,
     "words": _words,
+    "has": lambda value, wanted, _now: not wanted.isdisjoint(value),
     "gt": lambda value, wanted, _now: value > wanted,
     "ge": lambda value, wanted, _now: value >= wanted,
     "lt": lambda value, wanted, _now: value < wanted,

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from steersman.kinds.entity import EntityType, HealthReason, HealthState
-from steersman.state.health.table import Planned, Signals, Table, check_of, table_for
+from steersman.state.health.table import REPORTED_HEALTH, Planned, Signals, Table, check_of, table_for
 
 _SEVERITY = {
     HealthState.HEALTHY: 0,
@@ -71,8 +71,9 @@ def judge_health(
         if entry.unknown:
             return HealthState.UNKNOWN, (HealthReason(entry.name, HealthState.UNKNOWN, condition.detail),)
     reasons: list[HealthReason] = []
+    planned = {condition.name for _, condition in conditions}
     for rule, check, fields in compiled.rules:
-        if fields.isdisjoint(signals) or (conditions and rule.unless_planned):
+        if fields.isdisjoint(signals) or not planned.isdisjoint(rule.unless_planned):
             continue
         if check(signals, now) is True:
             reasons.append(HealthReason(rule.name, rule.health, _fill(rule.detail, signals)))
@@ -93,9 +94,10 @@ def health_of(
     compiled = _compiled(entity_type)
     health, reasons = judge_health(entity_type, signals, now, outdated or {})
     conditions = _planned(compiled, signals, now)
+    planned = {condition.name for _, condition in conditions}
     unjudged: dict[str, tuple[str, ...]] = {}
     for rule, check, _ in compiled.rules:
-        if not (conditions and rule.unless_planned) and check(signals, now) is None:
+        if planned.isdisjoint(rule.unless_planned) and check(signals, now) is None:
             unjudged[rule.name] = tuple(name for name in rule.fields() if name not in signals)
     return HealthVerdict(health, reasons, tuple(c for _, c in conditions), unjudged, compiled.table.name)
 
@@ -116,12 +118,12 @@ def _without_rule(
     table: Table, signals: Signals, outdated: Mapping[str, str]
 ) -> tuple[HealthState, HealthReason]:
     """No rule speaks: healthy where the evidence is there, else unknown; which signals decides it."""
-    for group in table.evidence:
+    for group in table.evidence if REPORTED_HEALTH not in signals else ():
         if not any(name in signals for name in group):
             old = [f"{name} is {outdated[name]}" for name in group if name in outdated]
             said = "; ".join(old) if old else f"no current {' or '.join(group)}"
             return HealthState.UNKNOWN, HealthReason("no_evidence", HealthState.UNKNOWN, said)
-    seen = tuple(name for group in table.evidence for name in group if name in signals)
+    seen = tuple(n for group in (*table.evidence, (REPORTED_HEALTH,)) for n in group if n in signals)
     return HealthState.HEALTHY, _no_fault(seen)
 
 
