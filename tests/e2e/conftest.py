@@ -38,13 +38,13 @@ class Running:
     def __init__(
         self,
         home: Path,
-        port: int,
+        port: int | None,
         *options: str,
         env: dict[str, str] | None = None,
         file_max_bytes: int | None = None,
     ) -> None:
         self.home = home
-        self.port = port
+        self.port = port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
             "PATH": os.environ["PATH"],
@@ -149,6 +149,12 @@ class Running:
         return self.ended()
 
 
+@pytest.fixture(scope="session")
+def running_class() -> type[Running]:
+    """`Running`, for fixtures of other scopes: a test's module can't import conftest by name."""
+    return Running
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start `steersman up` as often as a test likes; whatever still runs at its end is killed."""
@@ -163,7 +169,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     ) -> Running:
         folder = home or tmp_path / "state"
         folder.mkdir(exist_ok=True)
-        running = Running(folder, port or free_port(), *options, env=env, file_max_bytes=file_max_bytes)
+        running = Running(folder, port, *options, env=env, file_max_bytes=file_max_bytes)
         started.append(running)
         return running
 

@@ -250,8 +250,7 @@ def test_a_full_disk_is_told_and_recovers(up: Up, tmp_path: Path) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (no_limit, no_limit))
         start = running.get("/api/v1/status")["store"]["revision"]
         running.until(lambda: running.get("/api/v1/status")["store"]["revision"] > start, "a checkpoint")
-        running.process.kill()
-        running.process.wait()
+        assert running.stop()[0] == 0
         again = up(home=tmp_path / "work", **env).wait_healthy()
         assert again.get("/api/v1/entities/service/s2999")["queue_depth"] == 2999
         assert again.stop()[0] == 0

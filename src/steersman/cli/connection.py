@@ -12,7 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from steersman.cli.exits import WrongUsage
 from steersman.kernel.clock import SystemClock
+from steersman.kernel.errors import InvalidInput
 
 if TYPE_CHECKING:
     from steersman.client import Steersman
@@ -26,7 +28,10 @@ def connect(arguments: argparse.Namespace) -> Steersman:
 
     server = arguments.server or os.environ.get("STEERSMAN_SERVER") or DEFAULT_SERVER
     token = arguments.token or os.environ.get("STEERSMAN_TOKEN") or None
-    return Steersman(server, token=token)
+    try:
+        return Steersman(server, token=token)
+    except InvalidInput as error:  # the address or the token can't be what was meant: nothing was asked yet
+        raise WrongUsage(error.detail) from None
 
 
 def server_now(plane: Steersman) -> datetime:
