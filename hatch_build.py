@@ -44,7 +44,15 @@ PROBE_TIMEOUT_S = 20
 STAMP_NAME = "build.json"
 IGNORED_DIRS = frozenset({"node_modules", "dist", ".vite", "tests"})
 """Folders of `dashboard/` that do not decide what is built."""
-NPM_CI = ("ci", "--no-progress", "--loglevel=error", "--fetch-retries=2", "--fetch-retry-mintimeout=1000")
+NPM_CI = (
+    "ci",
+    "--no-progress",
+    "--loglevel=error",
+    "--fetch-retries=2",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-factor=2",
+)
+"""A registry that can't be reached is given up after about three seconds."""
 
 
 class DashboardNotBuilt(Exception):
