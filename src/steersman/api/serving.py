@@ -72,6 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_count = 0
         self._unfinished_bytes = 0
+        self._pipelined = False
         self._refusal: SteersmanError | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -89,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = self._head_count = self._unfinished_bytes = 0
+        self._pipelined = bool(self.cycle)
         self._await_head()
 
     def on_url(self, url: bytes) -> None:
@@ -111,13 +113,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        self._unfinished_bytes += len(data)
+        self._pipelined = False
         super().data_received(data)
-        # A single header without end is told of by the parser only once it ends; so bytes are counted too.
-        waiting = self._head_timer is not None and not self.transport.is_closing()
-        if waiting and self._unfinished_bytes > HEADERS_MAX_BYTES + TARGET_MAX_BYTES:
+        if self._head_timer is None or self.transport.is_closing():
+            return
+        # A header without end is told of by the parser only once it ends; so bytes are counted too. Those of
+        # a chunk in which another request ended are not: which of them are this one's is not known.
+        self._unfinished_bytes += 0 if self._pipelined else len(data)
+        if self._unfinished_bytes > HEADERS_MAX_BYTES + TARGET_MAX_BYTES:
             self._refusal = HeadersTooLarge(f"the request's headers have more than {HEADERS_MAX_BYTES} bytes")
             self.send_400_response("")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A wish for another protocol may be left unheard, and needs no line in the log."""
 
     def send_400_response(self, msg: str) -> None:
         """Answer what can't be handed to the application, and close."""

@@ -1,0 +1,127 @@
+"""The real server at its bounds: headers, connections, what is no HTTP, slow senders, bodies, pipelines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from steersman.api.serving import HEADERS_MAX, HEADERS_MAX_BYTES, TARGET_MAX_BYTES
+
+Make = Callable[..., Any]
+
+
+@asynccontextmanager
+async def connection(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    parts = urlsplit(address)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def talk(address: str, *parts: bytes) -> bytes:
+    """Send bytes as they are; everything that comes back until the server closes."""
+    async with connection(address) as (reader, writer):
+        for part in parts:
+            writer.write(part)
+        try:
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 20)
+        except ConnectionError:
+            return b""
+
+
+def split(answer: bytes) -> tuple[int, dict[str, Any]]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower(), answer[:400]
+    return int(head.split()[1]), msgspec.json.decode(body)
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"hello there\r\n\r\n", 400, "request_malformed"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "request_malformed"),
+        (b"GET / HTTP/9.9\r\n\r\n", 400, "request_malformed"),
+        (HEAD + b"x: y\x00z\r\n\r\n", 400, "request_malformed"),
+        (HEAD + b"content-length: ten\r\n\r\n", 400, "request_malformed"),
+        (HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", 400, "request_malformed"),
+        (
+            HEAD + b"".join(b"x-%d: y\r\n" % n for n in range(HEADERS_MAX + 5)) + b"\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (
+            HEAD + b"x: " + b"y" * (HEADERS_MAX_BYTES + TARGET_MAX_BYTES) + b"\r\n\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (HEAD + b"x: " + b"y" * (HEADERS_MAX_BYTES + TARGET_MAX_BYTES), 431, "headers_too_large"),
+        (b"GET /" + b"a" * (2 * TARGET_MAX_BYTES) + b" HTTP/1.1\r\n\r\n", 431, "headers_too_large"),
+    ],
+)
+async def test_what_can_not_be_served_is_told_why(sent: bytes, status: int, code: str, address: str) -> None:
+    answered, body = split(await talk(address, sent))
+    assert (answered, body["code"], body["status"]) == (status, code, status)
+
+
+async def test_a_fine_request_is_answered_on_the_same_server(address: str) -> None:
+    answer = await talk(address, HEAD + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"server:" not in answer.lower()
+
+
+async def test_pipelined_requests_are_answered_in_order(address: str) -> None:
+    first = HEAD.replace(b"connection: close\r\n", b"") + b"\r\n"
+    answer = await talk(address, first + HEAD.replace(b"/healthz", b"/nope") + b"\r\n")
+    assert answer.index(b"200 OK") < answer.index(b"404 Not Found")
+
+
+async def test_a_body_over_the_bound_gets_its_answer_before_the_end(address: str) -> None:
+    """Goal: also a sender that announces no length sees 413 and not a broken pipe."""
+    head = (
+        b"POST /api/v1/fragments HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    status, body = split(await talk(address, head, *[chunk] * 10, b"0\r\n\r\n"))
+    assert (status, body["code"]) == (413, "too_large")
+
+
+async def test_connections_are_bounded(new_world: Make, serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: one connection too many is closed; the others go on."""
+    async with new_world(streams_max=1) as world, serve(world) as url:
+        from contextlib import AsyncExitStack
+
+        async with AsyncExitStack() as stack:
+            opened = [await stack.enter_async_context(connection(url)) for _ in range(1025)]
+            extra = await stack.enter_async_context(connection(url))
+            try:
+                assert await asyncio.wait_for(extra[0].read(), 20) == b""
+            except ConnectionError:
+                pass
+            reader, writer = opened[0]
+            writer.write(HEAD + b"\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_web_socket_is_not_offered(address: str) -> None:
+    """Goal: the request is answered as the plain one that it also is."""
+    upgrade = (
+        b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with connection(address) as (reader, writer):
+        writer.write(HEAD.replace(b"connection: close\r\n", upgrade))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
