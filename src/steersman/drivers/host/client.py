@@ -46,7 +46,7 @@ class ProbeClient:
         """One request and its judgement, within the endpoint's time-out. Cancelling closes the connection."""
         began_s = self._monotonic()
         try:
-            async with asyncio.timeout(endpoint.timeout_s):
+            async with asyncio.timeout(endpoint.timeout):
                 return await self._ask(endpoint, began_s)
         except TimeoutError:
             return ProbeAnswer(error="timeout")
@@ -63,8 +63,8 @@ class ProbeClient:
 
     async def _ask(self, endpoint: Endpoint, began_s: float) -> ProbeAnswer:
         headers = {"Accept-Encoding": "identity", "User-Agent": "steersman-probe"}
-        if endpoint.header and endpoint.header_value:
-            headers[endpoint.header] = endpoint.header_value
+        if endpoint.header and endpoint.header_value is not None:
+            headers[endpoint.header] = endpoint.header_value.reveal()
         async with self._opened().request(
             endpoint.method,
             endpoint.url,

@@ -134,7 +134,7 @@ class JobTracker:
             if track.ended_s is None:
                 track.ended_s = now_s
                 track.facts.fields = _ended_fields(track)
-            elif now_s - track.ended_s >= track.rule.keep_ended_s or len(ended) - position > ENDED_MAX:
+            elif now_s - track.ended_s >= track.rule.keep_ended or len(ended) - position > ENDED_MAX:
                 del self._tracks[entity_id]
                 seen.gone.append(entity_id)
                 continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
 from steersman.drivers.host.patterns import compile_pattern
+from steersman.kernel.quantity import Between, ByteSize, Duration
+from steersman.kernel.secret import Secret
 
 JOBS_MAX = 64
 ENDPOINTS_MAX = 256
@@ -15,7 +17,11 @@ PATTERN_MAX_CHARS = 256
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Pattern = Annotated[str, Meta(min_length=1, max_length=PATTERN_MAX_CHARS)]
-Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+Probe = Annotated[Duration, Between(Duration(0.01), Duration(300))]
+Kept = Annotated[Duration, Between(Duration(0), Duration(86_400))]
+Bytes = Annotated[ByteSize, Between(ByteSize(0), ByteSize(1 << 30))]
 
 
 class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +33,7 @@ class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
     - `pid_file`: the file holds its process id.
     - `per`: `process`: each matching process is a job of its own; `rule`: all of them are one job.
     - `children`: whether a process's descendants count as part of it.
-    - `keep_ended_s`: how long a job that ended is still reported as completed before it is gone.
+    - `keep_ended`: how long a job that ended is still reported as completed before it is gone.
     """
 
     name: Name
@@ -36,9 +42,9 @@ class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
     user: str | None = None
     cgroup: str | None = None
     pid_file: str | None = None
-    per: Annotated[str, Meta(pattern="^(process|rule)$")] = "process"
+    per: Literal["process", "rule"] = "process"
     children: bool = True
-    keep_ended_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
+    keep_ended: Kept = Duration(300)
 
     def __post_init__(self) -> None:
         if not (self.process or self.cmdline or self.user or self.cgroup or self.pid_file):
@@ -59,14 +65,26 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     url: Annotated[str, Meta(pattern="^https?://", max_length=2048)]
-    method: Annotated[str, Meta(pattern="^(GET|HEAD|OPTIONS)$")] = "GET"
-    timeout_s: Seconds = 5.0
-    expect_status: tuple[Annotated[int, Meta(ge=100, le=599)], ...] = (200, 204)
+    method: Literal["GET", "HEAD", "OPTIONS"] = "GET"
+    timeout: Probe = Duration(5)
+    expect_status: Annotated[list[Annotated[int, Meta(ge=100, le=599)]], Meta(max_length=64)] = field(
+        default_factory=lambda: [200, 204]
+    )
     expect_text: Annotated[str, Meta(max_length=1024)] | None = None
     header: Annotated[str, Meta(pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", max_length=128)] | None = None
-    header_value: str | None = None
+    header_value: Secret | None = None
     follow_redirects: bool = False
     verify_tls: bool = True
+
+    def __post_init__(self) -> None:
+        if bool(self.header) != (self.header_value is not None):
+            raise ValueError("header and header_value go together")
+        if self.header_value is not None and set("\r\n") & set(self.header_value.reveal()):
+            raise ValueError("header_value must not hold a line break")
+        if self.follow_redirects and self.header:
+            raise ValueError(
+                "follow_redirects and header don't go together: another host would get its value"
+            )
 
     def __repr__(self) -> str:
         return f"Endpoint(name={self.name!r})"  # the header's value and the URL's credentials are secrets
@@ -85,7 +103,7 @@ class WatchedFile(Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(pattern="^/", max_length=1024)]
     name: Name | None = None
     baseline: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
-    max_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 16 * 1024 * 1024
+    max_bytes: Bytes = ByteSize(16 * 1024 * 1024)
     follow_symlinks: bool = True
 
 

@@ -1,0 +1,220 @@
+"""Series that do not go into their field one to one: rates, sums, mappings, words, quantiles, texts.
+
+Each fold belongs to one field (or, for a histogram, to one set of quantiles) of one entity and remembers of
+its series what the next page needs.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from steersman.drivers.openmetrics.mapping import Mapping, MetricRule, factor_of, fill, spec_of
+from steersman.drivers.openmetrics.series import Page
+
+BLANKS: dict[str, frozenset[float]] = {
+    "none": frozenset(),
+    "dcgm": frozenset(
+        [
+            float(base + kind)
+            for base in (0x7FFFFFF0, 0x7FFFFFFFFFFFFFF0, 140737488355328)
+            for kind in range(4)
+        ]
+    ),
+}
+"""Numbers that mean "no value". DCGM's (dcgm_structs.h) are blank, not found, not supported, no permission;
+each in 32 bit, 64 bit and floating point; older exporters print them."""
+
+LEAST_BLANK = float(0x7FFFFFF0)
+"""No blank is smaller, so most values need no look at the set."""
+
+ITEMS_MAX = 256
+"""Items of a field that is a mapping."""
+
+
+class Fold:
+    """Several series, or a rate, or a cast, into one field."""
+
+    def __init__(self, mapping: Mapping, rule: MetricRule) -> None:
+        spec = spec_of(mapping, rule.entity, rule.field)
+        self._rule = rule
+        self._factor = factor_of(mapping, rule, rule.field) or 1.0
+        self._type: type = spec.type if spec is not None else float
+        self.members: dict[int, str] = {}
+        self._before: dict[int, tuple[float, float]] = {}
+
+    def take(self, index: int, labels: dict[str, str]) -> None:
+        """Let a series in."""
+        self.members[index] = fill(self._rule.key, labels) or "" if self._rule.key else ""
+
+    def forget(self, gone: set[int]) -> bool:
+        """Drop series; whether none is left."""
+        for index in gone & self.members.keys():
+            del self.members[index]
+            self._before.pop(index, None)
+        return not self.members
+
+    def fill(
+        self, fields: dict[str, Any], page: Page, at_s: float, blanks: frozenset[float], drift: list[str]
+    ) -> None:
+        """Put the field's value of this page into `fields`, where there is one."""
+        found: dict[str, list[float]] = {}
+        for index, key in self.members.items():
+            value = page.numbers[index]
+            if value is None or value in blanks or not math.isfinite(value):
+                continue
+            if self._rule.kind == "counter":
+                rate = self._rate(index, value, page.stamps.get(index, at_s))
+                if rate is None:
+                    continue
+                value = rate
+            found.setdefault(key, []).append(value * self._factor)
+        if not found:
+            return
+        if self._rule.key:
+            fields[self._rule.field] = {
+                key: _combine(self._rule, values) for key, values in list(found.items())[:ITEMS_MAX] if key
+            }
+            return
+        value = self._cast(_combine(self._rule, next(iter(found.values()))), drift)
+        if value is not None:
+            fields[self._rule.field] = value
+
+    def _rate(self, index: int, value: float, at_s: float) -> float | None:
+        """Per second since the last page. A counter that fell was reset, and counts from zero since then."""
+        before = self._before.get(index)
+        if before is not None and before[1] >= at_s:
+            return None  # the same sample again, or time that stood still
+        self._before[index] = (value, at_s)
+        if before is None:
+            return None
+        grown = value - before[0] if value >= before[0] else value
+        return grown / (at_s - before[1])
+
+    def _cast(self, value: float, drift: list[str]) -> Any:
+        if self._rule.words:
+            word = self._rule.words.get(f"{value:g}")
+            if word is None:
+                drift.append(f"{self._rule.metric[0]}: no word for {value:g}")
+            return word or "unknown"
+        if self._type is bool:
+            return value != 0
+        if self._type is int:
+            return round(value)
+        if self._type is datetime:
+            try:
+                return datetime.fromtimestamp(value, UTC)
+            except (ValueError, OverflowError, OSError):
+                return None
+        return value
+
+
+class Info:
+    """A metric whose labels are the message; the field's values are templates over them."""
+
+    def __init__(self, rule: MetricRule) -> None:
+        self._rule = rule
+        self.members: dict[int, dict[str, str]] = {}
+
+    def take(self, index: int, labels: dict[str, str]) -> None:
+        """Let a series in."""
+        filled = {name: fill(template, labels) for name, template in self._rule.fields.items()}
+        self.members[index] = {name: text for name, text in filled.items() if text}
+
+    def forget(self, gone: set[int]) -> bool:
+        """Drop series; whether none is left."""
+        for index in gone & self.members.keys():
+            del self.members[index]
+        return not self.members
+
+    def fill(
+        self, fields: dict[str, Any], page: Page, _at_s: float, _blanks: frozenset[float], _drift: list[str]
+    ) -> None:
+        """Put the texts of the series on this page into `fields`."""
+        for index, texts in self.members.items():
+            if page.numbers[index]:
+                fields.update(texts)
+
+
+class Histogram:
+    """Quantiles of what was observed since the last page, over all series of the entity."""
+
+    def __init__(self, mapping: Mapping, rule: MetricRule) -> None:
+        self._fields = [
+            (name, share, factor_of(mapping, rule, name) or 1.0) for name, share in rule.quantiles.items()
+        ]
+        self.members: dict[int, float] = {}
+        self._before: dict[int, float] = {}
+
+    def take(self, index: int, labels: dict[str, str]) -> None:
+        """Let a bucket in; one without a readable bound is left out."""
+        try:
+            bound = float(labels.get("le", ""))
+        except ValueError:
+            return
+        self.members[index] = bound
+
+    def forget(self, gone: set[int]) -> bool:
+        """Drop buckets; whether none is left."""
+        for index in gone & self.members.keys():
+            del self.members[index]
+            self._before.pop(index, None)
+        return not self.members
+
+    def fill(
+        self, fields: dict[str, Any], page: Page, _at_s: float, _blanks: frozenset[float], _drift: list[str]
+    ) -> None:
+        """Put the quantiles into `fields`, where anything was observed since the last page."""
+        grown: dict[float, float] = {}
+        for index, bound in self.members.items():
+            value = page.numbers[index]
+            if value is None or not math.isfinite(value):
+                continue
+            before = self._before.get(index)
+            self._before[index] = value
+            if before is not None:
+                grown[bound] = grown.get(bound, 0.0) + (value - before if value >= before else value)
+        buckets = sorted(grown.items())
+        for name, share, factor in self._fields:
+            value = quantile(share, buckets)
+            if value is not None:
+                fields[name] = value * factor
+
+
+def make_fold(mapping: Mapping, rule: MetricRule) -> Fold | Histogram | Info:
+    """The fold that a rule needs."""
+    if rule.kind == "histogram":
+        return Histogram(mapping, rule)
+    return Info(rule) if rule.kind == "info" else Fold(mapping, rule)
+
+
+def quantile(share: float, buckets: list[tuple[float, float]]) -> float | None:
+    """A quantile from cumulative buckets (upper bound, count at or below), interpolated as Prometheus'
+    histogram_quantile does: evenly within a bucket, from 0 in the first, and never beyond the last finite
+    bound. None where nothing was observed or the infinite bucket is missing."""
+    if not buckets or not math.isinf(buckets[-1][0]) or buckets[-1][1] <= 0:
+        return None
+    rank = share * buckets[-1][1]
+    lower, below = 0.0, 0.0
+    for bound, count in buckets:
+        count = max(count, below)  # buckets read while they were written may not be in order
+        if count >= rank:
+            if math.isinf(bound):
+                return lower if len(buckets) > 1 else None
+            start = min(lower, bound)
+            return start + (bound - start) * ((rank - below) / (count - below) if count > below else 1.0)
+        lower, below = bound, count
+    return None
+
+
+def _combine(rule: MetricRule, values: list[float]) -> float:
+    if rule.kind == "count":
+        return float(len(values))
+    if rule.combine == "sum":
+        return math.fsum(values)
+    if rule.combine == "mean":
+        return math.fsum(values) / len(values)
+    if rule.combine == "last":
+        return values[-1]
+    return max(values) if rule.combine == "max" else min(values)

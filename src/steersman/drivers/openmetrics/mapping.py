@@ -1,0 +1,217 @@
+"""The mapping table: which metric is which field of which entity, in which unit and of which kind.
+
+A mapping is data (YAML). It is checked as a whole when it is read: every metric names an entity that the
+table declares, a field, and a unit that converts to that field's own. docs/reference/drivers/openmetrics.md
+describes each key.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from steersman.drivers.openmetrics.units import base, factor, rate_unit
+from steersman.kernel.config import load
+from steersman.kernel.errors import InvalidInput
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fields import FIELDS, FieldSpec
+
+SHIPPED = Path(__file__).parent / "mappings"
+"""The folder of mappings that come with the driver; one is named by its file name without `.yaml`."""
+METRICS_MAX = 1000
+
+Kind = Literal["gauge", "counter", "histogram", "info", "count"]
+Combine = Literal["last", "sum", "max", "min", "mean"]
+Calculation = Literal["sum", "ratio", "one_minus_ratio", "max"]
+
+_PLACEHOLDER = re.compile(r"\{(@?[^{}]+)\}")
+
+
+class MappingInvalid(InvalidInput):
+    """A mapping can't be used. `detail` names the mapping and the metric; `facts`: `mapping`."""
+
+    code = "mapping_invalid"
+    title = "Mapping invalid"
+
+
+class EntityRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """How entities of one kind are named and what is kept of their labels.
+
+    - `id`: templates; the first is used whose labels a series all has. `{label}` stands for a label's value,
+      `{@name}` for a variable of the page (see `Variable`; `{@instance}` is host and port of the endpoint).
+    - `labels`: labels to keep, each a template. `fields`: texts that come from labels; `values`: constants.
+      What a series does not have is left out.
+    """
+
+    type: EntityType
+    id: Annotated[list[str], Meta(min_length=1, max_length=8)]
+    labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    values: dict[str, bool | float | str] = msgspec.field(default_factory=dict[str, bool | float | str])
+
+
+class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """One metric's way into a field.
+
+    - `metric`: names, all of which mean the same (a metric that was renamed has two).
+    - `match`, `unless`: label values that must, must not be; `*` at the end of one matches any rest.
+    - `field`: the field; one that starts with `_` is only a step for `derive`.
+    - `unit`: the unit of the exporter. `kind`: gauge; counter (its rate is taken); histogram (`quantiles`
+      names the fields); info (`fields` are templates); count (how many series match).
+    - `combine`: what is done where several series of one entity meet in the field. `key`: a template; the
+      field is then a mapping of it to values.
+    - `words`: a text field's word for each number.
+    """
+
+    metric: Annotated[list[str], Meta(min_length=1, max_length=16)]
+    entity: str
+    field: str = ""
+    unit: str = ""
+    kind: Kind = "gauge"
+    match: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
+    unless: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
+    combine: Combine = "last"
+    key: str = ""
+    quantiles: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    words: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+
+
+class Derived(Struct, frozen=True, forbid_unknown_fields=True):
+    """A field that is computed from others of the same entity, all of which must be there.
+
+    `sum` of all, `ratio` of the first to the second, `one_minus_ratio`, `max` of the values of a mapping.
+    Mappings are computed key by key. A ratio over zero is absent.
+    """
+
+    entity: str
+    field: str
+    calculation: Calculation
+    of: Annotated[list[str], Meta(min_length=1, max_length=8)]
+
+
+class Variable(Struct, frozen=True, forbid_unknown_fields=True):
+    """A variable of the page: a label's value of the one series of a metric, e.g. the node's own name."""
+
+    metric: str
+    label: str
+
+
+class Mapping(Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole table. `blanks: dcgm` takes DCGM's numbers for "no value" out."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    entities: dict[str, EntityRule]
+    metrics: Annotated[list[MetricRule], Meta(max_length=METRICS_MAX)]
+    source_type: str = "openmetrics"
+    blanks: Literal["none", "dcgm"] = "none"
+    variables: dict[str, Variable] = msgspec.field(default_factory=dict[str, Variable])
+    derive: list[Derived] = msgspec.field(default_factory=list[Derived])
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def open_mapping(name: str) -> Mapping:
+    """A shipped mapping by its name, or a file by its path. Raises `MappingInvalid`, `ConfigInvalid`."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else SHIPPED / f"{name}.yaml"
+    if path.parent == SHIPPED and not path.is_file():
+        known = ", ".join(shipped_mappings())
+        raise MappingInvalid(
+            f"there is no mapping {name!r}; shipped are {known}, or name a .yaml file", mapping=name
+        )
+    return load(Mapping, path, {})
+
+
+def shipped_mappings() -> list[str]:
+    """The names of the mappings that come with the driver."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def placeholders(template: str) -> list[str]:
+    """The labels and variables (with their `@`) that a template needs."""
+    return _PLACEHOLDER.findall(template)
+
+
+def fill(template: str, values: dict[str, str]) -> str | None:
+    """The template with its placeholders replaced; None where one has no value or an empty one. Variables
+    that are not in `values` stay as they are, for later."""
+    if template.count("{") == 1 and template[0] == "{" and template[-1] == "}":  # most are one label alone
+        name = template[1:-1]
+        return values.get(name) or (template if name.startswith("@") else None)
+    missing = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal missing
+        name = match[1]
+        found = values.get(name)
+        if not found:
+            missing = missing or not name.startswith("@")
+            return match[0]
+        return found
+
+    filled = _PLACEHOLDER.sub(value, template)
+    return None if missing else filled
+
+
+def spec_of(mapping: Mapping, entity: str, name: str) -> FieldSpec | None:
+    """The canonical field, None where the entity type does not declare it."""
+    return FIELDS[mapping.entities[entity].type].get(name)
+
+
+def factor_of(mapping: Mapping, rule: MetricRule, name: str) -> float | None:
+    """From the rule's unit to the field's; None where they do not fit."""
+    unit = rule.unit
+    if rule.kind == "counter":
+        rated = rate_unit(unit)
+        if rated is None:
+            return None
+        unit = rated
+    spec = spec_of(mapping, rule.entity, name)
+    if name.startswith("_"):
+        return base(unit)  # steps of a calculation meet in base units
+    if spec is None or spec.type in (bool, str):
+        return 1.0 if base(unit) is not None else None
+    if spec.type.__name__ == "datetime":
+        return factor(unit, "s")
+    return factor(unit, spec.unit)
+
+
+def check(mapping: Mapping) -> None:
+    """Refuse a table that can't be right. Raises `MappingInvalid`."""
+    for rule in mapping.metrics:
+        place = f"mapping {mapping.name}, metric {rule.metric[0]}"
+        _check_entity(mapping, rule.entity, place)
+        names = list(rule.quantiles) if rule.kind == "histogram" else [rule.field]
+        if rule.kind == "info":
+            names = list(rule.fields)
+        if not all(names) or not names:
+            raise MappingInvalid(f"{place}: it fills no field", mapping=mapping.name)
+        if any(not 0 < q < 1 for q in rule.quantiles.values()):
+            raise MappingInvalid(f"{place}: a quantile lies between 0 and 1", mapping=mapping.name)
+        for name in names if rule.kind not in ("info", "count") else []:
+            if factor_of(mapping, rule, name) is None:
+                spec = spec_of(mapping, rule.entity, name)
+                wanted = f"the field's unit {spec.unit or 'count'!r}" if spec else "a known unit"
+                raise MappingInvalid(
+                    f"{place}: {rule.kind} in unit {rule.unit!r} does not convert to {wanted} of {name}",
+                    mapping=mapping.name,
+                )
+    for derived in mapping.derive:
+        place = f"mapping {mapping.name}, derived field {derived.field}"
+        _check_entity(mapping, derived.entity, place)
+        wanted = {"ratio": 2, "one_minus_ratio": 2, "max": 1}.get(derived.calculation, len(derived.of))
+        if len(derived.of) != wanted:
+            raise MappingInvalid(
+                f"{place}: {derived.calculation} takes {wanted} fields", mapping=mapping.name
+            )
+
+
+def _check_entity(mapping: Mapping, entity: str, place: str) -> None:
+    if entity not in mapping.entities:
+        known = ", ".join(mapping.entities)
+        raise MappingInvalid(f"{place}: no entity {entity!r}; declared are {known}", mapping=mapping.name)

@@ -1,0 +1,380 @@
+"""Carries out mappings: from the values of a page to fragments.
+
+Each series is resolved once, when it is new: which rules take it, which entity it speaks of. What a scrape
+costs after that is one pass over the entities' lists of (series number, field, factor).
+
+A series' kept labels are part of where its values go. So a GPU that moves from one pod to another is told
+with the labels of this page, not with those of the pod that left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+from steersman.drivers.openmetrics.fold import BLANKS, LEAST_BLANK, Fold, Histogram, Info, make_fold
+from steersman.drivers.openmetrics.mapping import (
+    Derived,
+    EntityRule,
+    Mapping,
+    MetricRule,
+    factor_of,
+    fill,
+    spec_of,
+)
+from steersman.drivers.openmetrics.series import Page
+from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, check_fields, clean_fields
+from steersman.kinds.fragment import ID_MAX_CHARS, StateFragment
+
+ENTITIES_MAX = 200_000
+"""Entities that one page may speak of."""
+NOTES_MAX = 20
+"""Warnings and drift lines of one page."""
+
+Direct = tuple[int, str, float, float, float]
+"""Series number, field, factor, and the bounds of the raw value."""
+
+
+class Reading(Struct):
+    """What a page said: fragments, values that make no sense, shapes that were not known."""
+
+    fragments: list[StateFragment] = field(default_factory=list[StateFragment])
+    warnings: list[str] = field(default_factory=list[str])
+    drift: list[str] = field(default_factory=list[str])
+
+
+class _Target:
+    """One entity as one set of kept labels shows it, and which series fill its fields.
+
+    `steps` are the fields that only serve a calculation. `late` says that some text of it waits for a
+    variable of the page.
+    """
+
+    __slots__ = (
+        "derive", "flags", "floats", "folds", "ids", "labels", "late", "mapping", "rule", "steps", "texts",
+        "whole_names", "wholes",
+    )  # fmt: skip
+
+    def __init__(
+        self, mapping: Mapping, rule: EntityRule, ids: tuple[str, ...], derive: list[Derived]
+    ) -> None:
+        self.mapping = mapping
+        self.rule = rule
+        self.ids = ids
+        self.labels: dict[str, str] = {}
+        self.texts: dict[str, Any] = {}
+        self.late = False
+        self.floats: list[Direct] = []
+        self.wholes: list[Direct] = []
+        self.steps: list[Direct] = []
+        self.flags: list[Direct] = []
+        self.folds: dict[tuple[int, str], Fold | Histogram | Info] = {}
+        self.derive = derive
+        specs = FIELDS[rule.type]
+        self.whole_names = {d.field for d in derive if d.field in specs and specs[d.field].type is int}
+
+    def direct(self) -> list[Direct]:
+        """Everything that goes into its field one to one."""
+        return [*self.floats, *self.wholes, *self.steps, *self.flags]
+
+    def forget(self, gone: set[int]) -> bool:
+        """Drop series; whether nothing is left."""
+        for items in (self.floats, self.wholes, self.steps, self.flags):
+            items[:] = [item for item in items if item[0] not in gone]
+        for key, fold in list(self.folds.items()):
+            if fold.forget(gone):
+                del self.folds[key]
+        return not (self.folds or self.direct())
+
+
+class Plan:
+    """Resolves series and builds fragments. `source` and `labels` go into every fragment."""
+
+    def __init__(self, mappings: Sequence[Mapping], source: str, labels: dict[str, str]) -> None:
+        self._source = source
+        self._common = labels
+        self._targets: dict[Any, _Target] = {}
+        self._rules: dict[str, list[tuple[int, Mapping, MetricRule]]] = {}
+        self._wanted_variables: dict[str, list[tuple[str, str]]] = {}
+        self._variables: dict[int, dict[str, str]] = {}
+        self.full = False
+        number = 0
+        for mapping in mappings:
+            for rule in mapping.metrics:
+                number += 1
+                for metric in rule.metric:
+                    name = f"{metric}_bucket" if rule.kind == "histogram" else metric
+                    self._rules.setdefault(name, []).append((number, mapping, rule))
+            for name, variable in mapping.variables.items():
+                self._wanted_variables.setdefault(variable.metric, []).append((f"@{name}", variable.label))
+
+    def want(self, index: int, name: str, labels: dict[str, str]) -> bool:
+        """Take a new series in; whether any rule or variable wants it."""
+        wanted = False
+        for variable, label in self._wanted_variables.get(name, ()):
+            if labels.get(label):
+                self._variables.setdefault(index, {})[variable] = labels[label]
+                wanted = True
+        for number, mapping, rule in self._rules.get(name, ()):
+            if not _matches(rule, labels):
+                continue
+            target = self._target(mapping, rule, labels)
+            if target is not None:
+                _attach(target, number, rule, index, labels)
+                wanted = True
+        return wanted
+
+    def forget(self, gone: set[int]) -> None:
+        """Drop series that left."""
+        for key, target in list(self._targets.items()):
+            if target.forget(gone):
+                del self._targets[key]
+        for index in gone:
+            self._variables.pop(index, None)
+
+    def build(self, page: Page, at: datetime, at_s: float, variables: dict[str, str]) -> Reading:
+        """The fragments of a page that was read at `at` (`at_s` on the monotonic clock, for rates)."""
+        read = Reading()
+        numbers = page.numbers
+        known = dict(variables)
+        for index, found in self._variables.items():
+            if numbers[index] is not None:
+                known.update(found)
+        for target in self._targets.values():
+            fields = _fields_of(target, page, at_s, read)
+            if fields:
+                self._tell(target, fields, page, at, known, read)
+        if self.full:
+            _note(read.warnings, f"more than {ENTITIES_MAX} entities; the rest is not told")
+        return read
+
+    def _tell(
+        self,
+        target: _Target,
+        fields: dict[str, Any],
+        page: Page,
+        at: datetime,
+        variables: dict[str, str],
+        read: Reading,
+    ) -> None:
+        entity_id, labels = target.ids[0], target.labels
+        if target.late:
+            fields = {name: _late(value, variables) for name, value in fields.items()}
+            labels = {name: _late(value, variables) for name, value in labels.items()}
+            found = (name for i in target.ids if "{@" not in (name := _late(i, variables)))
+            entity_id = next(found, "")
+        if not 0 < len(entity_id) <= ID_MAX_CHARS:
+            what = f"{target.mapping.name}: no id for a {target.rule.type.value}"
+            _note(
+                read.warnings,
+                f"{what}: {target.ids[0][:ID_MAX_CHARS]!r} is too long, or waits for a variable",
+            )
+            return
+        read.fragments.append(
+            StateFragment(
+                target.mapping.source_type,
+                target.rule.type,
+                entity_id,
+                _observed_at(target, page, at) if page.stamps else at,
+                fields,
+                labels,
+                self._source,
+            )
+        )
+
+    def _target(self, mapping: Mapping, rule: MetricRule, labels: dict[str, str]) -> _Target | None:
+        """Where this series' values go; None where it has no name for an entity."""
+        entity = mapping.entities[rule.entity]
+        ids = tuple(name for template in entity.id if (name := fill(template, labels)))
+        if not ids:
+            return None
+        kept = {name: text for name, template in entity.labels.items() if (text := fill(template, labels))}
+        texts = {name: text for name, template in entity.fields.items() if (text := fill(template, labels))}
+        key = (mapping.name, rule.entity, ids, tuple(kept.items()), tuple(texts.items()))
+        target = self._targets.get(key)
+        if target is None:
+            if len(self._targets) >= ENTITIES_MAX:
+                self.full = True
+                return None
+            derive = [derived for derived in mapping.derive if derived.entity == rule.entity]
+            target = self._targets[key] = _Target(mapping, entity, ids, derive)
+            target.labels = {**kept, **self._common}
+            target.texts = {**entity.values, **_typed(mapping, rule.entity, texts)}
+            target.late = any("{@" in str(text) for text in (*ids, *kept.values(), *texts.values()))
+        return target
+
+
+def _attach(target: _Target, number: int, rule: MetricRule, index: int, labels: dict[str, str]) -> None:
+    """Let a series fill its field."""
+    mapping = target.mapping
+    spec = spec_of(mapping, rule.entity, rule.field)
+    plain = rule.kind == "gauge" and rule.combine == "last" and not rule.key and not rule.words
+    kind = spec.type if spec is not None else float
+    if plain and kind in (float, int, bool):
+        factor = factor_of(mapping, rule, rule.field) or 1.0
+        item = (index, rule.field, factor, *_raw_bounds(spec, factor))
+        step = rule.field.startswith("_")
+        lists = {float: target.floats, int: target.wholes, bool: target.flags}
+        (target.steps if step else lists[kind]).append(item)
+        return
+    place = (number, rule.field)
+    fold = target.folds.get(place)
+    if fold is None:
+        fold = target.folds[place] = make_fold(mapping, rule)
+    fold.take(index, labels)
+
+
+def _raw_bounds(spec: FieldSpec | None, factor: float) -> tuple[float, float]:
+    """What the exporter's own number may be, so that the field's value is within its bounds."""
+    low = -NUMBER_MAX if spec is None or spec.low is None else spec.low - ROUNDING
+    high = NUMBER_MAX if spec is None or spec.high is None else spec.high + ROUNDING
+    return low / factor, high / factor
+
+
+def _fields_of(target: _Target, page: Page, at_s: float, read: Reading) -> dict[str, Any]:
+    """The values of this page; empty where the entity was not on it."""
+    numbers = page.numbers
+    blanks = BLANKS[target.mapping.blanks]
+    fields: dict[str, Any] = {
+        name: value * factor
+        for index, name, factor, low, high in target.floats
+        if (value := numbers[index]) is not None
+        and low <= value <= high
+        and (value < LEAST_BLANK or value not in blanks)
+    }
+    for index, name, factor, low, high in target.wholes:
+        value = numbers[index]
+        if value is not None and low <= value <= high and value not in blanks:
+            fields[name] = round(value * factor)
+    for index, name, _, _, _ in target.flags:
+        value = numbers[index]
+        if value is not None and value - value == 0.0 and value not in blanks:
+            fields[name] = value != 0.0
+    if len(fields) < len(target.floats) + len(target.wholes) + len(target.flags):
+        _explain(target, page, blanks, read)
+    if target.steps or target.folds:
+        _calculate_all(target, fields, page, at_s, read)
+    if fields and target.texts:
+        fields.update(target.texts)
+    return fields
+
+
+def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: float, read: Reading) -> None:
+    """Add what takes several series, or a last page, to `fields`."""
+    numbers = page.numbers
+    blanks = BLANKS[target.mapping.blanks]
+    steps: dict[str, Any] = {
+        name: value * factor
+        for index, name, factor, low, high in target.steps
+        if (value := numbers[index]) is not None and low <= value <= high and value not in blanks
+    }
+    if target.folds:
+        folded: dict[str, Any] = {}
+        for fold in target.folds.values():
+            fold.fill(folded, page, at_s, blanks, read.drift)
+        steps.update((name, folded.pop(name)) for name in list(folded) if name.startswith("_"))
+        clean = clean_fields(target.rule.type, folded)
+        for problem in clean.problems:
+            _note(read.warnings, f"{target.ids[0]}: {problem}")
+        for line in clean.drift:
+            _note(read.drift, f"{target.ids[0]}: {line}")
+        fields.update(clean.fields)
+    for derived in target.derive:
+        value = _derive(derived, fields, steps)
+        if value is None:
+            continue
+        if derived.field.startswith("_"):
+            steps[derived.field] = value
+            continue
+        value = round(value) if derived.field in target.whole_names else value
+        problems = check_fields(target.rule.type, {derived.field: value})
+        if problems:
+            _note(read.warnings, f"{target.ids[0]}: {problems[0]}")
+        else:
+            fields[derived.field] = value
+
+
+def _explain(target: _Target, page: Page, blanks: frozenset[float], read: Reading) -> None:
+    """Say which values were left out because they are out of bounds; absent, blank and NaN are no news."""
+    for index, name, _, low, high in (*target.floats, *target.wholes):
+        value = page.numbers[index]
+        if value is None or value in blanks or value - value != 0.0 or low <= value <= high:
+            continue
+        _note(
+            read.warnings, f"{target.ids[0]}: {name} out of bounds: {value:g}, expected {low:g} to {high:g}"
+        )
+
+
+def _derive(derived: Derived, fields: dict[str, Any], steps: dict[str, Any]) -> Any:
+    parts = [steps[name] if name in steps else fields.get(name) for name in derived.of]
+    if None in parts:
+        return None
+    tables: list[dict[str, float]] = [part for part in parts if isinstance(part, dict)]
+    if derived.calculation == "max":
+        return max(tables[0].values(), default=None) if tables else parts[0]
+    if not tables:
+        return _calculate(derived, parts)
+    if len(tables) < len(parts):
+        return None  # a number and a mapping do not add up
+    keys = [key for key in tables[0] if all(key in table for table in tables)]
+    found = {key: _calculate(derived, [table[key] for table in tables]) for key in keys}
+    return {key: value for key, value in found.items() if value is not None} or None
+
+
+def _calculate(derived: Derived, parts: list[Any]) -> float | None:
+    if derived.calculation == "sum":
+        return sum(parts)
+    if not parts[1]:
+        return None
+    share = parts[0] / parts[1]
+    return 1.0 - share if derived.calculation == "one_minus_ratio" else share
+
+
+def _late(value: Any, variables: dict[str, str]) -> Any:
+    """A text with the page's variables put in; one without a value stays as it is, other values too."""
+    return fill(value, variables) or value if isinstance(value, str) and "{@" in value else value
+
+
+def _matches(rule: MetricRule, labels: dict[str, str]) -> bool:
+    for label, wanted in rule.match.items():
+        if not _is_one_of(labels.get(label, ""), wanted):
+            return False
+    return not any(_is_one_of(labels.get(label, ""), banned) for label, banned in rule.unless.items())
+
+
+def _is_one_of(value: str, words: list[str]) -> bool:
+    return any(value.startswith(word[:-1]) if word.endswith("*") else value == word for word in words)
+
+
+def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, Any]:
+    """Texts from labels as their fields want them; one that can't be is left out."""
+    typed: dict[str, Any] = {}
+    for name, text in texts.items():
+        spec = spec_of(mapping, entity, name)
+        if spec is not None and spec.type in (int, float):
+            try:
+                typed[name] = spec.type(text)
+            except ValueError:
+                continue
+        else:
+            typed[name] = text
+    return typed
+
+
+def _observed_at(target: _Target, page: Page, at: datetime) -> datetime:
+    """The oldest timestamp among the values of an entity, so that its age is never understated."""
+    indices = [item[0] for item in target.direct()]
+    for fold in target.folds.values():
+        indices.extend(fold.members)
+    stamps = [
+        page.stamps[index] for index in indices if index in page.stamps and page.numbers[index] is not None
+    ]
+    return datetime.fromtimestamp(min(stamps), UTC) if stamps else at
+
+
+def _note(notes: list[str], line: str) -> None:
+    if len(notes) < NOTES_MAX and line not in notes:
+        notes.append(line)
