@@ -1,21 +1,13 @@
-"""The parts of the wiring that need no running plane: folders, addresses, settings."""
+"""The parts of the wiring that need no running plane. A whole plane is started in tests/e2e."""
 
 from __future__ import annotations
 
-import os
-import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from steersman.app import (
-    AddressUnusable,
-    PortInUse,
-    StateFolderUnusable,
-    listen,
-    prepare_folder,
-)
+from steersman.app import StateFolderUnusable, prepare_folder
 
 
 def test_a_new_state_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -30,27 +22,3 @@ def test_a_state_folder_that_is_a_file_is_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(StateFolderUnusable, match="can't be made") as caught:
         prepare_folder(tmp_path / "state")
     assert caught.value.facts["folder"] == str(tmp_path / "state")
-
-
-def test_a_port_in_use_names_port_and_process() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(
-            PortInUse, match=rf"port {port} on 127\.0\.0\.1 is in use by .*process {os.getpid()}"
-        ) as caught:
-            listen("127.0.0.1", port)
-    assert caught.value.facts == {"port": port, "pid": os.getpid()}
-
-
-def test_an_address_of_nobody_is_refused() -> None:
-    with pytest.raises(AddressUnusable, match=r"192\.0\.2\.1"):
-        listen("192.0.2.1", 0)
-    with pytest.raises(AddressUnusable, match="no address of this machine"):
-        listen("bad host", 0)
-
-
-def test_ipv6_listens_alone() -> None:
-    if not socket.has_ipv6:
-        return
-    with listen("::1", 0) as server:
-        assert server.family is socket.AF_INET6

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
+import shutil
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator, Mapping
+import stat
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
+from steersman.kernel.bounds import GIB, MIB
 from steersman.kernel.clock import Clock, SystemClock, using_clock
 from steersman.kernel.config import load
 from steersman.kernel.errors import InvalidInput, SteersmanError, Unavailable
@@ -27,12 +30,14 @@ from steersman.kernel.ids import Rng, SortableIds, system_rng
 from steersman.kernel.logging import configure, get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
 from steersman.kinds.settings import RESERVED_VARIABLES, Settings, state_folder
+from steersman.store.api import StoreUnavailable
 
 if TYPE_CHECKING:
     from steersman.api.serving import HttpServer
     from steersman.observe.inlet import Inlet
     from steersman.observe.intake import Intake
     from steersman.observe.registry import Source
+    from steersman.observe.replay import ReplaySummary
     from steersman.state.bus import StateBus
     from steersman.state.checkpoint import Checkpoint
     from steersman.store.api import Store
@@ -40,28 +45,17 @@ if TYPE_CHECKING:
     from steersman.store.sqlite import SqliteStore
 
 FOLDER_MODE = 0o700
-BACKLOG = 2048
 COMPACT_INTERVAL_S = 300.0
 CHECKPOINT_TIMEOUT_S = 5.0
+CHECKPOINT_LATE_S = 600.0
+"""A running plane that has written nothing for so long can't write, or has nothing to observe."""
+DISK_WARN_BYTES = GIB
+DISK_FAIL_BYTES = 64 * MIB
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HISTORY_REVISIONS = 10_000
 """Store revisions kept for watchers that come back; older history is compacted away."""
 
 _log = get_logger("app")
-
-
-class PortInUse(Unavailable):
-    """Another process listens at the address. `facts`: `port`, and `pid` where it could be found out."""
-
-    code = "port_in_use"
-    title = "Port in use"
-
-
-class AddressUnusable(Unavailable):
-    """The configured address can't be listened on: it is not this machine's, or the port needs privileges."""
-
-    code = "address_unusable"
-    title = "Address can't be used"
 
 
 class StateFolderUnusable(Unavailable):
@@ -95,6 +89,8 @@ def run_up(
     config: Path | None, announce: Callable[[str], None], *, host: str | None = None, port: int | None = None
 ) -> int:
     """`steersman up`: run the plane until a signal ends it; the exit code. `announce` tells a person."""
+    from steersman.api.listening import listen
+
     settings = load_settings(config, os.environ, host=host, port=port)
     require_auth(settings)
     folder = state_folder(os.environ)
@@ -172,6 +168,8 @@ class _Process:
             tasks.start("http", http.run)
             tasks.start("checkpoint", partial(checkpoint.run, self.settings.checkpoint.interval), ALWAYS)
             tasks.start("retention", self._forget_history, ALWAYS)
+            if self.settings.record.file is not None:
+                tasks.start("recorder", partial(self._record, inlet, self.settings.record.file))
             tasks.start("intake", intake.run, ALWAYS)
             try:
                 await self._first_of(tasks, http.started(), stop.wait())
@@ -248,6 +246,18 @@ class _Process:
         )
         return HttpServer(build_asgi(plane), settings.server, listener)
 
+    async def _record(self, inlet: Inlet, file: Path) -> None:
+        """Record from the start on. A recording that can't be written is told, and stops nothing else."""
+        from steersman.observe.recording import Recorder, RecordingUnwritable
+
+        recorder = Recorder(
+            inlet, self.clock, file, program=program_name(), queue_max=self.settings.record.queue_max
+        )
+        try:
+            await recorder.run()
+        except RecordingUnwritable as error:
+            _log.error("not_recorded", file=str(file), detail=error.detail)
+
     async def _last_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write down what must be remembered. Where the store can't take it, the log says so."""
         try:
@@ -266,7 +276,9 @@ class _Process:
 
     def _greeting(self, port: int) -> str:
         """Where everything is, for the person who started it."""
-        url = _url(self.settings.server.host, port)
+        from steersman.api.listening import url_of
+
+        url = url_of(self.settings.server.host, port)
         docs = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
         lines = [
             f"Steersman {own_version()} is up; Ctrl-C stops it.",
@@ -349,6 +361,135 @@ def own_version() -> str:
     return version("steersman")
 
 
+def program_name() -> str:
+    """How this program names itself in what it writes."""
+    return f"steersman {own_version()}"
+
+
+def replay_file(recording: Path, out: Path | None) -> ReplaySummary:
+    """`steersman replay`: play a recording into an empty bus; the dump goes to `out` where one is named.
+
+    The file appears under its name only when it is whole. Raises `ReplayUnreadable`, `RecordingInvalid`,
+    `RecordingCorrupt`, OSError.
+    """
+    from steersman.observe.replay import open_replay
+
+    if out is None:
+        return open_replay(recording)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("wb") as file:
+            summary = open_replay(recording, write=file.write)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return summary
+
+
+class Finding(NamedTuple):
+    """A line of `steersman doctor`: ok, warn or fail; what was looked at; what was found; what to do."""
+
+    verdict: str
+    name: str
+    detail: str
+    advice: str = ""
+
+
+def inspect_machine(config: Path | None, env: Mapping[str, str]) -> Iterator[Finding]:
+    """What `steersman doctor` finds on this machine without asking a server. Changes nothing."""
+    yield _inspect_program()
+    folder = state_folder(env)
+    try:
+        settings = load_settings(config, env)
+        yield from _inspect_sources(settings)
+        require_auth(settings)
+    except SteersmanError as error:
+        for line in error.detail.splitlines():
+            yield Finding("fail", "configuration", line, "put it right, then start again")
+        settings = Settings()
+    else:
+        yield Finding("ok", "configuration", str(config) if config else "no file: this machine is observed")
+    yield from _inspect_folder(folder)
+    yield from _inspect_store(settings.store_url(folder, config))
+
+
+def _inspect_program() -> Finding:
+    import platform
+
+    detail = f"{program_name()} on Python {platform.python_version()}"
+    missing = [name for name in ("uvloop", "httptools") if find_spec(name) is None]
+    if missing:
+        advice = "install the pinned dependencies again: make setup, or pip install steersman"
+        return Finding("warn", "program", f"{detail}, without {' and '.join(missing)}", advice)
+    return Finding("ok", "program", detail)
+
+
+def _inspect_sources(settings: Settings) -> Iterator[Finding]:
+    """Raises `ConfigInvalid` where a source's driver or options are wrong."""
+    from steersman.observe.registry import Drivers, make_sources
+
+    drivers = Drivers()
+    make_sources(settings.sources, clock=SystemClock(), rng=system_rng(), drivers=drivers)
+    for name, problem in drivers.problems().items():
+        yield Finding("warn", f"driver {name}", problem.detail, "update or remove that package")
+
+
+def _inspect_folder(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding("ok", "state folder", f"{folder} does not exist yet; `steersman up` makes it")
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding(
+            "fail", "state folder", f"{folder} can't be written by this user", "change its owner or mode"
+        )
+    elif mode & 0o077:
+        advice = f"chmod 700 {folder}"
+        yield Finding("warn", "state folder", f"{folder} is open to others (mode {mode:03o})", advice)
+    else:
+        yield Finding("ok", "state folder", str(folder))
+    token = folder / "admin.token"
+    if token.exists() and stat.S_IMODE(token.stat().st_mode) & 0o077:
+        yield Finding(
+            "fail", "admin token", f"{token} can be read by others", f"chmod 600 {token}, then revoke it"
+        )
+    disk = shutil.disk_usage(folder)
+    detail = f"{disk.free // MIB} MiB free where the state is"
+    if disk.free < DISK_FAIL_BYTES:
+        yield Finding("fail", "disk space", detail, "make room: the store can't be written without")
+    elif disk.free < DISK_WARN_BYTES:
+        yield Finding("warn", "disk space", detail, "make room soon")
+    else:
+        yield Finding("ok", "disk space", detail)
+
+
+def _inspect_store(url: str) -> Iterator[Finding]:
+    path = store_path(url)
+    if path is None or not path.exists():
+        what = f"{path} does not exist yet" if path else url.partition(":")[0]
+        yield Finding("ok", "store", what)
+        return
+    from steersman.store.sqlite.inspection import inspect_file
+
+    try:
+        facts = inspect_file(path)
+    except StoreUnavailable as error:
+        yield Finding("fail", "store", error.detail, "restore a copy, or put the file's owner and mode right")
+        return
+    age_s = max(0.0, (SystemClock().now() - facts.written_at).total_seconds())
+    used = f"in use by process {facts.holder}" if facts.holder else "not in use"
+    detail = f"{path}, {facts.size_bytes // 1024} KiB, whole, {used}, last written {age_s:.0f} s ago"
+    if facts.mode & 0o077:
+        yield Finding(
+            "warn", "store", f"{detail}; open to others (mode {facts.mode:03o})", f"chmod 600 {path}*"
+        )
+    elif facts.holder and age_s > CHECKPOINT_LATE_S:
+        advice = "a running Steersman writes its picture down at intervals: see its log for checkpoint_failed"
+        yield Finding("warn", "store", detail, advice)
+    else:
+        yield Finding("ok", "store", detail)
+
+
 def prepare_folder(folder: Path) -> None:
     """Make the state folder, readable by its owner alone; refuse one that can't be written."""
     try:
@@ -365,75 +506,3 @@ def prepare_folder(folder: Path) -> None:
             f"another one in STEERSMAN_HOME",
             folder=str(folder),
         )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at the address. Raises `PortInUse`, `AddressUnusable`."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise AddressUnusable(
-            f"server.host is {host}, which is no address of this machine: {error.strerror}", host=host
-        ) from error
-    server = socket.socket(family, kind, proto)
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        server.bind(address)
-        server.listen(BACKLOG)
-        server.setblocking(False)
-    except OSError as error:
-        server.close()
-        raise _unusable(host, port, error) from error
-    return server
-
-
-def _unusable(host: str, port: int, error: OSError) -> Unavailable:
-    if error.errno == errno.EADDRINUSE:
-        pid, what = _who_listens(port)
-        told = f"by {what}" if what else "by another process"
-        return PortInUse(
-            f"port {port} on {host} is in use {told}; stop it, or choose another port with --port",
-            port=port,
-            **({"pid": pid} if pid else {}),
-        )
-    if error.errno == errno.EACCES:
-        return AddressUnusable(
-            f"port {port} needs privileges that this user does not have; choose one from 1024 on",
-            host=host,
-            port=port,
-        )
-    return AddressUnusable(f"{host} port {port} can't be listened on: {error.strerror}", host=host, port=port)
-
-
-def _who_listens(port: int) -> tuple[int | None, str]:
-    """The process that listens at the port, as far as this user may see: its pid and a name for people."""
-    import psutil
-
-    try:
-        sockets = psutil.net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return None, ""
-    for one in sockets:
-        if one.status != psutil.CONN_LISTEN or not one.laddr or one.laddr.port != port or one.pid is None:
-            continue
-        try:
-            words = psutil.Process(one.pid).cmdline()
-        except psutil.Error:
-            return one.pid, f"process {one.pid}"
-        name = "another Steersman" if _is_steersman(words) else Path(words[0]).name if words else "a process"
-        return one.pid, f"{name} (process {one.pid})"
-    return None, ""
-
-
-def _is_steersman(words: list[str]) -> bool:
-    return "up" in words and any("steersman" in Path(word).name for word in words)
-
-
-def _url(host: str, port: int) -> str:
-    """The address for people; a wildcard address is shown as this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

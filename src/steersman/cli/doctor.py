@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def _all(arguments: argparse.Namespace, config: Path | None) -> Iterable[Check]:
     from steersman.app import inspect_machine
     from steersman.cli.checks import Check
 
-    for verdict, name, detail, advice in inspect_machine(config):
+    for verdict, name, detail, advice in inspect_machine(config, os.environ):
         yield Check(verdict, name, detail, advice)
     yield from _remote(arguments)
 

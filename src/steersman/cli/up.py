@@ -8,6 +8,15 @@ from pathlib import Path
 
 from steersman.cli.spec import Command, Option
 
+PORT_MAX = 65_535
+
+
+def _read_port(text: str) -> int:
+    if not text.isdigit() or not text.isascii() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; expected a number from 0 to {PORT_MAX}")
+    return int(text)
+
+
 OPTIONS = (
     Option(
         ("-c", "--config"),
@@ -17,7 +26,10 @@ OPTIONS = (
     ),
     Option(("--host",), "address to listen on, instead of the configured one", "ADDRESS"),
     Option(
-        ("--port",), "port to listen on, instead of the configured one; 0 takes a free one", "PORT", read=int
+        ("--port",),
+        "port to listen on, instead of the configured one; 0 takes a free one",
+        "PORT",
+        read=_read_port,
     ),
 )
 
