@@ -81,10 +81,10 @@ async def test_the_answer_has_the_published_shape() -> None:
 
 
 BAD = {
-    "unknown type": (item(entity_type="gpuu"), "'gpuu' is no entity type; did you mean gpu?; one of service,"),
+    "unknown type": (item(entity_type="gpuu"), "'gpuu' is no entity type; did you mean gpu?; one of"),
     "missing key": ({"source_type": "x"}, "missing required field `entity_type`"),
     "wrong type": (item(fields={"gpu_utilization": "high"}), "fields.gpu_utilization: expected a number"),
-    "out of range": (item(fields={"gpu_utilization": 97.0}), "fields.gpu_utilization: expected a number from"),
+    "out of range": (item(fields={"gpu_utilization": 97.0}), "gpu_utilization: expected a number from"),
     "fields is a list": (item(fields=[1]), "fields: expected `object`, got `array`"),
     "label is a number": (item(labels={"a": 1}), "labels[...]: expected `str`, got `int`"),
     "no id": (item(""), "source_type and entity_id must not be empty"),

@@ -408,6 +408,29 @@ async def ended_within(task: asyncio.Task[Any], seconds: float, clock: Clock) ->
     return task.done()
 
 
+async def uninterrupted(work: Coroutine[Any, Any, T], told_to_end: Callable[[], None]) -> T:
+    """The answer of `work`, which is not cancelled with its caller: it is told to end, and waited for.
+
+    For work with a step that must not be left half done (a write in a thread). `told_to_end` must make it
+    end soon; the caller's cancellation is raised once it has. A second cancellation cancels the work too.
+    """
+    task = asyncio.create_task(work, name="uninterrupted")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not _asked_to_end():
+            raise  # the work's own
+        told_to_end()
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("task_failed", task="uninterrupted", final=True, exc_info=error)
+        raise
+
+
 def _asked_to_end() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -95,6 +95,11 @@ class Inlet:
 
     # ---- listening
 
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with everything that passes from now on; first with the sources that were declared
         before. It must neither block nor raise. Returns the function that ends it."""

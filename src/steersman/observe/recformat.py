@@ -194,8 +194,8 @@ class Reader:
         version = _PREFIX.unpack(prefix)[1]
         if version > VERSION or version == 0:
             raise RecordingInvalid(
-                f"{self._file} has format version {version}; this program reads up to {VERSION}: use the newer "
-                "Steersman that wrote it",
+                f"{self._file} has format version {version}; this program reads up to {VERSION}: use the "
+                "newer Steersman that wrote it",
                 file=self._file,
                 version=version,
             )

@@ -14,14 +14,16 @@ from msgspec import Struct
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import Unavailable
 from steersman.kernel.logging import get_logger
+from steersman.kernel.tasks import uninterrupted
 from steersman.kinds.settings import RECORD_QUEUE_MAX
 from steersman.observe.entries import Entry
 from steersman.observe.inlet import Inlet
-from steersman.observe.recformat import Encoder, Header
+from steersman.observe.recformat import FRAME_FRAGMENTS_MAX, Encoder, Header
 from steersman.observe.tap import Tap
 
 FRAME_INTERVAL_S = 1.0
 """A frame is closed at least this often, so that a crash loses no more than that."""
+PAUSE_STEPS = 10
 FILE_MODE = 0o600
 """A recording holds whatever labels and fields hold: for its owner alone."""
 
@@ -81,10 +83,10 @@ async def stream(
 
 
 class Recorder:
-    """Records into a file: `await run()` in a supervised task, until `finish` or cancellation.
+    """Records into a file: `open`, then `await run()` in a supervised task, until `finish` or cancellation.
 
-    The file is whole in both cases: the footer is written last. Writing and compressing happen in a thread.
-    A disk that is full ends the recording, says so, and stops nothing else.
+    The file is whole in both cases: the footer is written last. Compressing and writing happen in a thread. A
+    disk that fills up ends the recording, says so in `status`, and stops nothing else.
     """
 
     def __init__(
@@ -97,37 +99,22 @@ class Recorder:
         self._began_at = clock.now()
         self._bytes = 0
         self._failed = ""
+        self._file: BinaryIO | None = None
         self._tap = Tap(inlet, clock, queue_max=queue_max)
 
+    async def open(self) -> None:
+        """Make the file and listen from now on. Raises `RecordingUnwritable`; an existing file is kept."""
+        self._file = await asyncio.to_thread(_create, self._path)
+        self._tap.__enter__()
+        self._began_at = self._clock.now()
+
     async def run(self) -> None:
-        """Record until told to end. Raises `RecordingUnwritable`."""
-        file = await asyncio.to_thread(_create, self._path)
-        try:
-            with self._tap:
-                self._began_at = self._clock.now()
-                await self._write(file, self._encoder.begin(Header(self._program, self._began_at)))
-                while self._tap.open:
-                    entries = await self._tap.take()
-                    await self._put(file, entries)
-                    await self._clock.sleep(FRAME_INTERVAL_S if self._tap.open else 0)
-                await self._end(file)
-        except asyncio.CancelledError:
-            self._tap.close()
-            await self._end(file)  # one more frame or two and the footer; the supervisor's deadline holds
-            raise
-        except RecordingUnwritable as error:
-            self._failed = error.detail
-            _log.error("recording_failed", file=str(self._path), detail=error.detail)
-            raise
-        finally:
-            file.close()
-            _log.info(
-                "recording_ended",
-                file=str(self._path),
-                fragments=self._encoder.fragments,
-                dropped=self._tap.dropped,
-                bytes=self._bytes,
-            )
+        """Write what passes the inlet until told to end. Opens the file where `open` was not called."""
+        if self._file is None:
+            await self.open()
+        if self._file is not None:
+            # Told to end in the middle of a write, it finishes the write and the footer first.
+            await uninterrupted(self._work(self._file), self.finish)
 
     def finish(self) -> None:
         """Write what is held, then the footer; `run` returns."""
@@ -146,10 +133,34 @@ class Recorder:
             failed=self._failed,
         )
 
-    async def _end(self, file: BinaryIO) -> None:
-        while entries := self._tap.take_now():
-            await self._put(file, entries)
-        await self._write(file, self._encoder.end())
+    async def _work(self, file: BinaryIO) -> None:
+        try:
+            await self._write(file, self._encoder.begin(Header(self._program, self._began_at)))
+            while self._tap.open:
+                await self._put(file, await self._tap.take())
+                await self._pause()
+            await self._put(file, self._tap.take_now())
+            await self._write(file, self._encoder.end())
+        except OSError as error:
+            self._failed = _unwritable(self._path, error).detail
+            _log.error("recording_failed", file=str(self._path), detail=self._failed)
+        finally:
+            self._tap.close()
+            file.close()
+            _log.info(
+                "recording_ended",
+                file=str(self._path),
+                fragments=self._encoder.fragments,
+                dropped=self._tap.dropped,
+                bytes=self._bytes,
+            )
+
+    async def _pause(self) -> None:
+        """Let a good frame come together; a recording that is told to end is not held up by it."""
+        for _ in range(PAUSE_STEPS):
+            if not self._tap.open or self._tap.waiting >= FRAME_FRAGMENTS_MAX:
+                return
+            await self._clock.sleep(FRAME_INTERVAL_S / PAUSE_STEPS)
 
     async def _put(self, file: BinaryIO, entries: list[Entry]) -> None:
         while entries:
@@ -158,10 +169,7 @@ class Recorder:
             entries = self._tap.take_now()
 
     async def _write(self, file: BinaryIO, data: bytes) -> None:
-        try:
-            await asyncio.to_thread(_write_through, file, data)
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
+        await asyncio.to_thread(_write_through, file, data)
         self._bytes += len(data)
 
 
@@ -181,7 +189,7 @@ def _write_through(file: BinaryIO, data: bytes) -> None:
 
 def _unwritable(path: Path, error: OSError) -> RecordingUnwritable:
     return RecordingUnwritable(
-        f"recording {path} can't be written: {error.strerror}; what was written before is good up to its last "
-        "whole frame. Name another file, or make room",
+        f"recording {path} can't be written: {error.strerror}; what was written before is good up to its "
+        "last whole frame. Name another file, or make room",
         file=str(path),
     )
