@@ -23,7 +23,16 @@ from msgspec import Struct
 from steersman.kernel.errors import NotFound
 from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.axes import Condition, Hold, Operation, OperationPhase, Truth
-from steersman.kinds.definition import DEFINITION_KINDS, ChildRequirement, ResourceDefinition
+from steersman.kinds.definition import (
+    DEFINITION_KINDS,
+    ChildRequirement,
+    DefinitionStatus,
+    OnChildFailure,
+    PartExecution,
+    ProvisioningSource,
+    ResourceDefinition,
+    SyncState,
+)
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
     CanonicalEntity,
@@ -34,9 +43,18 @@ from steersman.kinds.entity import (
     WorkloadType,
 )
 from steersman.kinds.fragment import StateFragment
-from steersman.kinds.lifecycle import Lifecycle, LifecycleState, LifecycleTransition, StateClass
+from steersman.kinds.lifecycle import (
+    Lifecycle,
+    LifecycleState,
+    LifecycleTransition,
+    StateClass,
+    TransitionRequirements,
+)
 from steersman.kinds.phase import LifecyclePhase, StoredLifecycle
 from steersman.kinds.policy import (
+    FactMissing,
+    FactRead,
+    Guardrail,
     GuardrailVerdict,
     Policy,
     PolicyAction,
@@ -46,6 +64,7 @@ from steersman.kinds.policy import (
     Recommendation,
     RecommendationStatus,
     Risk,
+    Verdict,
 )
 from steersman.kinds.resource import RESOURCE_KINDS, InventoryNode
 from steersman.kinds.routing import (
@@ -81,7 +100,8 @@ PUBLISHED: Mapping[str, type] = {
     **{cls.__name__: cls for cls in (StateTransition, LifecyclePhase)},
     "Timeslot": StoredTimeslot,
     "ManagedLifecycle": StoredLifecycle,
-    **{cls.__name__: cls for cls in (Lifecycle, LifecycleState, LifecycleTransition, StateClass)},
+    **{cls.__name__: cls for cls in (Lifecycle, LifecycleState, LifecycleTransition)},
+    **{cls.__name__: cls for cls in (TransitionRequirements, StateClass)},
     **{cls.__name__: cls for cls in (ResourceDefinition, *DEFINITION_KINDS.values(), ChildRequirement)},
     **{cls.__name__: cls for cls in (ResourceState, TimedResourceState)},
     **{cls.__name__: cls for cls in (SessionState, SessionPartState, PodInstanceState, HostState, NodeState)},
@@ -90,6 +110,9 @@ PUBLISHED: Mapping[str, type] = {
     **{cls.__name__: cls for cls in (Condition, Hold, Operation, OperationPhase, Truth)},
     **{cls.__name__: cls for cls in (Policy, PolicyMatch, PolicyAction, PolicyLimits, PolicyMode, Risk)},
     **{cls.__name__: cls for cls in (Recommendation, RecommendationStatus, GuardrailVerdict)},
+    **{cls.__name__: cls for cls in (FactRead, FactMissing, Guardrail, Verdict)},
+    **{cls.__name__: cls for cls in (ProvisioningSource, DefinitionStatus, SyncState)},
+    **{cls.__name__: cls for cls in (PartExecution, OnChildFailure)},
 }
 """What has a schema, by the name it is published under."""
 
