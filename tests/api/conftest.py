@@ -16,10 +16,11 @@ from steersman.api.auth import NewToken, Tokens
 from steersman.api.plane import Plane
 from steersman.api.server import Api, build_asgi
 from steersman.api.serving import HttpServer
-from steersman.api.settings import ApiSettings, AuthSettings, ServerSettings
+from steersman.api.settings import ApiSettings
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import CountedIds, seeded_rng
 from steersman.kernel.tasks import ALWAYS, Supervisor
+from steersman.kinds.settings import AuthSettings, ServerSettings
 from steersman.observe.inlet import Inlet
 from steersman.state.bus import StateBus
 from steersman.store.memory import MemoryStore

@@ -28,9 +28,10 @@ from steersman.api.access import (
 )
 from steersman.api.auth import NewToken, TokenInvalid, Tokens
 from steersman.api.routes import ROUTES, Role, Route
-from steersman.api.settings import ApiSettings, AuthSettings, ServerSettings
+from steersman.api.settings import ApiSettings
 from steersman.kernel.clock import ManualClock
 from steersman.kernel.ids import CountedIds, seeded_rng
+from steersman.kinds.settings import AuthSettings, ServerSettings
 from steersman.store.memory import MemoryStore
 
 STREAMS = {"watch", "recording"}

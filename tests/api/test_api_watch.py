@@ -11,7 +11,8 @@ import httpx2
 import msgspec
 import pytest
 
-from steersman.api.watch import HEARTBEAT_S, STALL_S
+from steersman.api.streams import STALL_S
+from steersman.api.watch import HEARTBEAT_S
 from steersman.client.sse import EventParser, ServerEvent
 from steersman.kernel.tasks import Supervisor
 from steersman.kinds.entity import EntityType
@@ -197,7 +198,7 @@ async def test_kinds_filter_in_any_spelling(world: Any, fragment: Fragment) -> N
 async def test_wrong_watches_are_refused(query: str, status: int, code: str, world: Any) -> None:
     answer = await world.http.get(f"/api/v1/watch?{query}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert len(world.api.hub) == 0
+    assert len(world.api.lines) == 0
 
 
 async def test_one_encoding_serves_all_streams(world: Any, fragment: Fragment) -> None:
@@ -257,7 +258,7 @@ async def test_a_reader_that_takes_nothing_is_cut(new_world: Make, fragment: Fra
         await task
         assert asyncio.get_running_loop().time() - began < STALL_S + 1
         assert not reader.complete
-        assert len(world.api.hub) == 0
+        assert len(world.api.lines) == 0
         assert "steersman_watch_drops_total 1.0" in (await world.http.get("/metrics")).text
 
 
@@ -268,7 +269,11 @@ async def test_streams_are_bounded(new_world: Make) -> None:
             await first.until(1)
             await second.until(1)
             answer = await world.http.get("/api/v1/watch")
-            assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (429, "too_many", 2)
+            assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (
+                429,
+                "too_many_streams",
+                2,
+            )
             assert answer.headers["retry-after"] == "5"
             assert (await world.http.get("/api/v1/status")).json()["streams"] == 2
         third = Reader(world.api)
@@ -280,8 +285,8 @@ async def test_a_reader_that_goes_is_noticed_at_once(world: Any) -> None:
     reader = Reader(world.api)
     async with reading(world.tasks, reader):
         await reader.until(1)
-        assert len(world.api.hub) == 1
-    assert len(world.api.hub) == 0
+        assert len(world.api.lines) == 1
+    assert len(world.api.lines) == 0
     assert world.bus.counters()["subscriptions"] == 0
 
 
@@ -330,6 +335,6 @@ async def test_over_a_real_server_a_stream_ends_cleanly_at_shutdown(
 async def test_over_a_real_server_a_closed_connection_frees_its_stream(world: Any, address: str) -> None:
     async with httpx2.AsyncClient() as http, http.stream("GET", f"{address}/api/v1/watch") as answer:
         await anext(answer.aiter_raw())
-        assert len(world.api.hub) == 1
-    while len(world.api.hub):
+        assert len(world.api.lines) == 1
+    while len(world.api.lines):
         await asyncio.sleep(0)

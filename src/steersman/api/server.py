@@ -24,7 +24,8 @@ from steersman.api.plane import Plane
 from steersman.api.recording import serve_recording
 from steersman.api.routes import ROUTES, Route
 from steersman.api.site import Site
-from steersman.api.watch import WatchHub, serve_watch
+from steersman.api.streams import Lines
+from steersman.api.watch import Deltas, serve_watch
 from steersman.kernel.tasks import ALWAYS
 from steersman.observe.push import Push
 
@@ -60,7 +61,7 @@ class Api:
         self._plane = plane
         self._started = False
         self.metrics = ApiMetrics(plane)
-        self.hub = WatchHub(plane.bus, self.metrics, plane.settings.server.streams_max)
+        self.lines = Lines(plane.supervisor, self.metrics, plane.settings.server.streams_max)
         self._document: bytes | None = None
         self.framework = _framework(self, plane)
         self._edge = Edge(
@@ -87,7 +88,7 @@ class Api:
 
     async def drain(self) -> None:
         """End every stream with `bye` and take no new ones. Repeating it does nothing."""
-        self.hub.end_all("shutdown")
+        self.lines.end_all("shutdown")
 
     def document(self) -> bytes:
         """The OpenAPI document; made when it is first asked for."""
@@ -105,8 +106,14 @@ class Api:
         push = Push(plane.inlet, plane.clock, body_max_bytes=plane.settings.server.body_max_bytes)
         return {
             "push_fragments": partial(push_fragments, push=push),
-            "watch": partial(serve_watch, hub=self.hub, metrics=self.metrics, supervisor=plane.supervisor),
-            "recording": partial(serve_recording, plane=plane),
+            "watch": partial(
+                serve_watch,
+                bus=plane.bus,
+                deltas=Deltas(self.metrics),
+                lines=self.lines,
+                metrics=self.metrics,
+            ),
+            "recording": partial(serve_recording, plane=plane, lines=self.lines),
             "dashboard": site.page,
             "dashboard_page": site.page,
             "dashboard_asset": site.asset,
@@ -144,7 +151,7 @@ def _framework(api: Api, plane: Plane) -> Litestar:
                 "plane": plane,
                 "metrics": api.metrics,
                 "openapi": api.document,
-                "streams": lambda: len(api.hub),
+                "streams": lambda: len(api.lines),
             }
         ),
         debug=False,

@@ -17,9 +17,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steersman.api.problems import problem_body
-from steersman.api.settings import ServerSettings
 from steersman.kernel.bounds import KIB
 from steersman.kernel.errors import InvalidInput, SteersmanError
+from steersman.kinds.settings import ServerSettings
 
 if TYPE_CHECKING:
     from steersman.api.server import Api

@@ -11,21 +11,18 @@ a stream that is cut in the middle of one gets the whole delta again when it com
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from steersman.api.exchange import Disconnected, Exchange
+from steersman.api.exchange import Exchange
 from steersman.api.metrics import ApiMetrics
 from steersman.api.pages import read_kinds
 from steersman.api.problems import InvalidParameter, reveal
 from steersman.api.shown import shown
-from steersman.kernel.errors import TooMany, Unavailable
-from steersman.kernel.logging import get_logger
-from steersman.kernel.tasks import Supervisor
+from steersman.api.streams import Line, Lines
 from steersman.kinds.entity import CanonicalEntity, EntityType
 from steersman.state.feed import Delta, EntityFilter, Subscription
 
@@ -36,8 +33,6 @@ HEARTBEAT_S = 15.0
 """A quiet stream says this often how far it has got: proxies keep it, and a dead reader is noticed."""
 RETRY_MS = 2000
 """What a browser is told to wait before it comes back."""
-STALL_S = 30.0
-"""How long a reader may take nothing before its stream is cut."""
 ENCODED_MAX = 64
 """Deltas whose bytes are kept for other streams: as many filters as are likely to be in use at once."""
 
@@ -47,7 +42,6 @@ STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
-_log = get_logger("api.watch")
 _encoder = msgspec.json.Encoder()
 
 
@@ -112,87 +106,17 @@ def _write_change(entity: CanonicalEntity, revision: int | None) -> bytes:
     return write_event("gone", _encoder.encode(gone), revision)
 
 
-class Stream:
-    """One reader: its place in the changes, and how it is told from outside to end."""
+class Deltas:
+    """Bytes of the latest deltas: made once, for all streams that get the same delta."""
 
-    def __init__(self, subscription: Subscription) -> None:
-        self.subscription = subscription
-        self.ending = ""
-        self.gone = False
-        self._waiting: asyncio.Timeout | None = None
-
-    def end(self, reason: str) -> None:
-        """End with a `bye`."""
-        self.ending = self.ending or reason
-        self._interrupt()
-
-    def hang_up(self) -> None:
-        """End without a word: the reader has gone."""
-        self.gone = True
-        self._interrupt()
-
-    async def next(self) -> Delta | None:
-        """The next delta; None where there was none for `HEARTBEAT_S`, or the stream is to end."""
-        if self.gone or self.ending:
-            return None
-        try:
-            async with asyncio.timeout(HEARTBEAT_S) as self._waiting:
-                return await self.subscription.next()
-        except TimeoutError:
-            return None
-        finally:
-            self._waiting = None
-
-    def _interrupt(self) -> None:
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
-
-
-class WatchHub:
-    """All streams of one API."""
-
-    def __init__(self, bus: StateBus, metrics: ApiMetrics, streams_max: int) -> None:
-        self._bus = bus
+    def __init__(self, metrics: ApiMetrics) -> None:
         self._metrics = metrics
-        self._streams_max = streams_max
-        self._streams: set[Stream] = set()
         self._encoded: OrderedDict[int, tuple[Delta, bytes]] = OrderedDict()
-        self._closing = ""
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    def open(self, kinds: frozenset[EntityType], after: int | None) -> Stream:
-        """A stream of what changes from now on, or has changed after a revision. Raises `TooMany`,
-        `Unavailable` (closing)."""
-        if self._closing:
-            raise Unavailable(f"no new streams: {self._closing}")
-        if len(self._streams) >= self._streams_max:
-            raise TooMany(
-                f"{self._streams_max} event streams are open, which is the bound (server.streams_max)",
-                limit=self._streams_max,
-                retry_after_s=5,
-            )
-        stream = Stream(self._bus.subscribe(EntityFilter(types=kinds or None), after))
-        self._streams.add(stream)
-        self._metrics.streams.set(len(self._streams))
-        return stream
-
-    def close(self, stream: Stream) -> None:
-        """Forget a stream."""
-        stream.subscription.close()
-        self._streams.discard(stream)
-        self._metrics.streams.set(len(self._streams))
-
-    def end_all(self, reason: str) -> None:
-        """Say `bye` on every stream, and open no more."""
-        self._closing = reason
-        for stream in self._streams:
-            stream.end(reason)
 
     def encoded(self, delta: Delta) -> bytes:
-        """The delta's bytes; made once, for all streams that get this same delta."""
-        # Deltas are compared by being the same object: the entry keeps it alive, so its id is not reused.
+        """The delta as events."""
+        # The feed hands the same object to all who ask for the same: the entry keeps it alive, so that its id
+        # is not given to another one.
         entry = self._encoded.get(id(delta))
         if entry is not None:
             return entry[1]
@@ -204,52 +128,36 @@ class WatchHub:
         return data
 
 
-async def serve_watch(exchange: Exchange, hub: WatchHub, metrics: ApiMetrics, supervisor: Supervisor) -> None:
+async def serve_watch(
+    exchange: Exchange, bus: StateBus, deltas: Deltas, lines: Lines, metrics: ApiMetrics
+) -> None:
     """Answer one `GET /api/v1/watch`: hello, what changed since, then changes as they come."""
     kinds = read_kinds(exchange.values("kinds"))
-    stream = hub.open(kinds, _read_after(exchange))
-    try:
-        # The server tells of a reader that went away only to whoever asks; a stream that waits must ask too.
-        listener = supervisor.spawn("api.watch.listener", exchange.gone())
-        listener.add_done_callback(lambda _: stream.hang_up())
-        try:
+    after = _read_after(exchange)
+    async with lines.open(exchange) as line:
+        with bus.subscribe(EntityFilter(types=kinds or None), after) as subscription:
             await exchange.start(200, STREAM_HEADERS)
-            await _tell(exchange, hub, stream, metrics)
-        finally:
-            listener.cancel()
-    except TimeoutError:
-        metrics.drops.inc()
-        _log.warning("watch_reader_stalled", stalled_s=STALL_S)
-        raise Disconnected from None
-    finally:
-        hub.close(stream)
+            await _tell(line, subscription, deltas, metrics)
 
 
-async def _tell(exchange: Exchange, hub: WatchHub, stream: Stream, metrics: ApiMetrics) -> None:
-    """Send what there is, until the reader has gone or we end. Raises `TimeoutError` (stalled)."""
-    begin = stream.subscription.revision
+async def _tell(line: Line, subscription: Subscription, deltas: Deltas, metrics: ApiMetrics) -> None:
+    """Send what there is, until the reader has gone or this side ends."""
+    begin = subscription.revision
     hello = write_event("hello", _encoder.encode(Hello(begin)), begin)
-    await _send(exchange, b"retry: %d\n\n" % RETRY_MS + hello)
+    await line.send(b"retry: %d\n\n" % RETRY_MS + hello)
     while True:
-        delta = await stream.next()
+        delta = await line.wait(subscription.next(), HEARTBEAT_S)
+        revision = subscription.revision
         if delta is not None:
             if delta.resync:
                 metrics.resyncs.inc()
-            await _send(exchange, hub.encoded(delta))
-        elif stream.gone:
-            raise Disconnected
-        elif stream.ending:
-            revision = stream.subscription.revision
-            bye = write_event("bye", _encoder.encode(Bye(revision, stream.ending)), revision)
-            await _send(exchange, bye, more=False)
+            await line.send(deltas.encoded(delta))
+        elif line.ending:
+            bye = write_event("bye", _encoder.encode(Bye(revision, line.ending)), revision)
+            await line.send(bye, more=False)
             return
         else:
-            await _send(exchange, write_mark(stream.subscription.revision))
-
-
-async def _send(exchange: Exchange, data: bytes, *, more: bool = True) -> None:
-    async with asyncio.timeout(STALL_S):
-        await exchange.write(data, more=more)
+            await line.send(write_mark(revision))
 
 
 def _read_after(exchange: Exchange) -> int | None:
