@@ -102,6 +102,22 @@ def test_a_wrong_level_is_refused() -> None:
         configure(clock=ManualClock(), level="loud")
 
 
+def test_a_console_line_is_for_people_and_hides_secrets_too() -> None:
+    lines = Lines()
+    restore = configure(clock=ManualClock(), fmt="console", stream=lines.stream)
+    try:
+        secret = "hunter2"  # in a local variable, which a traceback with locals would show
+        raise OSError(f"no {len(secret)}")
+    except OSError as error:
+        get_logger("x").error("it_failed", token=secret, exc_info=error)
+    restore()
+    text = lines.stream.getvalue()
+    assert "it_failed" in text
+    assert "OSError: no 7" in text
+    assert "token=***" in text
+    assert "hunter2" not in text
+
+
 def test_getting_a_logger_imports_nothing_heavy() -> None:
     code = (
         "import sys, steersman.kernel.tasks, steersman.kernel.logging as log; log.get_logger('x');"

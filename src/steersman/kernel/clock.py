@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from steersman.kernel.errors import InvalidInput
+
 
 class Clock(Protocol):
     """Time as the rest of the program sees it."""
@@ -94,9 +96,29 @@ class ManualClock:
         self._wall = as_utc(when)
 
 
+class TimeOutOfRange(InvalidInput, ValueError):
+    """A time whose UTC form would lie outside the years 1 to 9999, or whose offset is none.
+
+    Also a ValueError, so that a decoder that meets one adds the place in the document to it.
+    """
+
+    code = "time_out_of_range"
+    title = "Time out of range"
+
+
 def as_utc(when: datetime) -> datetime:
-    """The same instant in UTC; a naive datetime is read as UTC, here and everywhere."""
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    """The same instant in UTC; a naive datetime is read as UTC, here and everywhere.
+
+    Raises `TimeOutOfRange`.
+    """
+    if when.tzinfo is UTC:
+        return when
+    if when.tzinfo is None:
+        return when.replace(tzinfo=UTC)
+    try:
+        return when.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise TimeOutOfRange(f"{when.isoformat()} lies outside the years 1 to 9999 in UTC") from None
 
 
 def iso_utc(when: datetime) -> str:

@@ -66,13 +66,12 @@ class Logger:
         self._logger().error(event, **facts)
 
     def _logger(self) -> Any:
-        if self._bound is None:
-            import structlog  # see the module's docstring
+        import structlog  # see the module's docstring
 
-            if not structlog.is_configured():
-                _configure_structlog(
-                    SystemClock(), structlog.processors.KeyValueRenderer(key_order=["event"])
-                )
+        if not structlog.is_configured():
+            # structlog's own default prints tracebacks with local variables: a leak of whatever they hold.
+            _configure_structlog(SystemClock(), structlog.processors.KeyValueRenderer(key_order=["event"]))
+        if self._bound is None:
             # A lazy proxy: it follows a later configure().
             self._bound = structlog.get_logger(self._name, **self._context)
         return self._bound
@@ -160,7 +159,10 @@ def _render(console: bool, out: TextIO) -> list[Processor]:
 
     if not console:
         return [structlog.processors.JSONRenderer(default=_plain, sort_keys=False)]
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time")]
+    plain = structlog.dev.plain_traceback
+    return [
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain)
+    ]
 
 
 def _library_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
