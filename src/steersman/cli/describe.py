@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(entity: CanonicalEntity, explanation: Explanation, now: datetime) -> None:
     from steersman.cli.entities import health_word
     from steersman.cli.screen import plain_mapping, write_pairs
-    from steersman.cli.units import ABSENT, one_line, show_age, show_value
+    from steersman.cli.units import ABSENT, one_line, show_value
 
     write_pairs(
         [
@@ -48,10 +48,6 @@ def _write(entity: CanonicalEntity, explanation: Explanation, now: datetime) -> 
             ("Confidence", f"{entity.confidence_score:.2f}"),
             ("Freshness", entity.freshness),
             ("Observed", show_value(entity.observed_at, "", now)),
-            (
-                "Gone since",
-                show_age((now - entity.deleted_at).total_seconds()) if entity.deleted_at else ABSENT,
-            ),
             ("Scheduler", entity.scheduler_domain.value),
             ("Workload", entity.workload_type.value),
             ("Labels", one_line(plain_mapping(entity.labels))),
@@ -85,13 +81,15 @@ def write_reasons(explanation: Explanation) -> None:
 
 
 def _write_fields(explanation: Explanation, now: datetime) -> None:
+    from steersman.cli.entities import shown_field
     from steersman.cli.screen import write_block
-    from steersman.cli.units import one_line, show_age, show_value
+    from steersman.cli.units import one_line, show_age
 
+    kind = explanation.key.entity_type
     rows = [
         (
             one_line(name),
-            "(cleared)" if field.cleared else show_value(field.value, field.unit, now),
+            "(cleared)" if field.cleared else shown_field(kind, name, field.value, field.unit, now),
             show_age(field.age_s),
             field.freshness,
             field.source,

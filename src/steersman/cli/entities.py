@@ -9,6 +9,7 @@ from typing import Any
 from steersman.cli.columns import COLUMNS, Column
 from steersman.cli.screen import plain_mapping, write_table
 from steersman.cli.units import ABSENT, one_line, show_age, show_value
+from steersman.kernel.clock import as_utc
 from steersman.kinds.entity import CanonicalEntity, EntityType
 from steersman.kinds.fields import FIELDS
 from steersman.kinds.names import plural
@@ -58,12 +59,12 @@ def key_figures(entity: CanonicalEntity, now: datetime) -> str:
     return "  ".join(shown)
 
 
-def own_fields(entity: CanonicalEntity) -> dict[str, Any]:
-    """Declared fields that have a value, then undeclared ones, by name."""
-    declared = {name: getattr(entity, name) for name in FIELDS[entity.entity_type]}
-    return {name: value for name, value in declared.items() if value is not None} | dict(
-        sorted(entity.extra.items())
-    )
+def shown_field(kind: EntityType, name: str, value: Any, unit: str, now: datetime) -> str:
+    """A field as an explanation carries it: there a moment is text, as in all JSON."""
+    spec = FIELDS[kind].get(name)
+    if spec is not None and spec.type is datetime and isinstance(value, str):
+        value = as_utc(datetime.fromisoformat(value))
+    return show_value(value, unit, now)
 
 
 def health_word(entity: CanonicalEntity) -> str:

@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(explanation: Explanation, now: datetime) -> None:
+    from steersman.cli.entities import shown_field
     from steersman.cli.screen import write_block, write_pairs
-    from steersman.cli.units import ABSENT, one_line, show_age, show_value
+    from steersman.cli.units import ABSENT, one_line, show_age
 
     key = explanation.key
     write_pairs(
@@ -54,13 +55,18 @@ def _write(explanation: Explanation, now: datetime) -> None:
     rows = [
         (
             one_line(name),
-            "(cleared)" if field.cleared else show_value(field.value, field.unit, now),
+            "(cleared)"
+            if field.cleared
+            else shown_field(key.entity_type, name, field.value, field.unit, now),
             field.source,
             _stamp(field.observed_at) + (" (skewed)" if field.skewed else ""),
             _stamp(field.received_at),
             show_age(field.age_s),
             f"{field.freshness} ({field.pace})",
-            "; ".join(f"{one.source}: {show_value(one.value, field.unit, now)}" for one in field.others)
+            "; ".join(
+                f"{one.source}: {shown_field(key.entity_type, name, one.value, field.unit, now)}"
+                for one in field.others
+            )
             or ABSENT,
         )
         for name, field in sorted(explanation.fields.items())

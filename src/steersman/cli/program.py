@@ -187,6 +187,8 @@ def _hints(error: SteersmanError) -> list[str]:
     hints = [str(facts["hint"])] if facts.get("hint") else []
     if facts.get("nearest") and "did you mean" not in error.detail:
         hints.append(f"did you mean {facts['nearest']}?")
+    if facts.get("incident"):
+        hints.append(f"the server's log has it as {facts['incident']}")
     if facts.get("allowed"):
         hints.append(f"allowed: {', '.join(map(str, facts['allowed']))}")
     return hints
