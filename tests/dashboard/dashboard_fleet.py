@@ -89,6 +89,8 @@ class Fleet:
                     "driver_version": "570.86.15",
                 }
                 fields |= _GPU_TROUBLE.get((scope, index), {})
+                if scope == "us-east-1" and index in range(64, 72):
+                    del fields["temperature_celsius"]  # a driver too old to tell it
                 yield _of("gpu", name, now, "dcgm", fields, {"cluster": scope, "node": node})
 
     def _uuid(self, scope: str, index: int) -> str:
@@ -180,15 +182,16 @@ class Fleet:
             yield _of(
                 "data_pipeline_stage",
                 name,
-                now,
+                now - timedelta(minutes=4),
                 "kafka",
                 fields | {"lag_seconds": 2.0 * index**2},
                 {"cluster": "us-east-1"},
             )
         for index in range(5):
             fields = {"run_state": "running", "experiment": "llama-ft", "artifacts": 3 * index}
+            seen = now - timedelta(hours=3) if index > 2 else now
             yield _of(
-                "experiment_tracker", f"run-{7100 + index}", now, "mlflow", fields, {"cluster": "us-east-1"}
+                "experiment_tracker", f"run-{7100 + index}", seen, "mlflow", fields, {"cluster": "us-east-1"}
             )
 
 

@@ -42,7 +42,7 @@ export function formatShare(value: number): string {
   if (percent > 0 && percent < 0.01) return '< 0.01 %';
   if (percent > 0 && percent < 1) return `${trim(percent, 2)} %`;
   if (percent > 99 && percent < 100) return `${trim(Math.min(percent, 99.9), 1)} %`;
-  return `${trim(percent, Math.abs(percent) < 10 ? 1 : 0)} %`;
+  return `${trim(percent, Math.abs(percent) < 10 || (percent >= 90 && percent < 100) ? 1 : 0)} %`;
 }
 
 /** A length of time in its two largest parts: "3 d 4 h", "12 s", "850 ms". */
