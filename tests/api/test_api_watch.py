@@ -17,7 +17,6 @@ from steersman.client.sse import EventParser, ServerEvent
 from steersman.kernel.tasks import Supervisor
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fragment import StateFragment
-from steersman.state.bus import StateBus
 from steersman.state.limits import BusLimits
 
 Fragment = Callable[..., dict[str, Any]]
@@ -157,15 +156,10 @@ async def test_a_revision_from_elsewhere_leads_to_a_resync(
 
 
 async def test_history_that_is_gone_leads_to_a_resync(new_world: Make, fragment: Fragment) -> None:
-    async with new_world(start=False) as world:
-        world.plane.bus = bus = StateBus(world.plane.clock, limits=BusLimits(changes_max=8))
-        from steersman.api.server import build_asgi
-
-        api = build_asgi(world.plane)
-        world.tasks.start("bus", bus.pump)
+    async with new_world(limits=BusLimits(changes_max=8)) as world:
         put(world, *(fragment("a", cpu_utilization=n / 100) for n in range(50)))
-        bus.sweep()
-        reader = Reader(api, "after=1")
+        world.bus.sweep()
+        reader = Reader(world.api, "after=1")
         async with reading(world.tasks, reader):
             await reader.until(2)
         assert names(reader.events) == ["hello", "resync"]

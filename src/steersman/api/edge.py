@@ -99,7 +99,7 @@ class Edge:
             route = None  # an answer without end has no length to tell
         template = route.path if route is not None else next(iter(routes.values()), _NOT_FOUND).path
         answer = _Answer(send, bodiless)
-        limit = self._plane.settings.server.body_max_bytes
+        limit = int(self._plane.settings.server.body_max_bytes)
         exchange = Exchange(scope, receive, answer, route or _NOT_FOUND, limit)
         started_s = self._plane.clock.monotonic()
         try:

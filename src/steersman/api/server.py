@@ -103,7 +103,7 @@ class Api:
     def _raw_handlers(self) -> dict[str, RawHandler]:
         plane = self._plane
         site = Site(plane.dashboard)
-        push = Push(plane.inlet, plane.clock, body_max_bytes=plane.settings.server.body_max_bytes)
+        push = Push(plane.inlet, plane.clock, body_max_bytes=int(plane.settings.server.body_max_bytes))
         return {
             "push_fragments": partial(push_fragments, push=push),
             "watch": partial(

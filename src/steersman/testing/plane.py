@@ -1,0 +1,124 @@
+"""A whole plane in one process, with its API: for tests and benchmarks of whatever talks to the API.
+
+    async with make_world() as world, serve(world) as address:
+        ...
+
+In process, `world.http` asks the API as a caller on loopback would; `serve` puts it behind the real server on
+a free port.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from steersman.api.auth import NewToken, Tokens
+from steersman.api.plane import Plane
+from steersman.api.server import Api, build_asgi
+from steersman.api.serving import HttpServer
+from steersman.api.settings import ApiSettings
+from steersman.kernel.clock import SystemClock
+from steersman.kernel.ids import CountedIds, seeded_rng
+from steersman.kernel.tasks import ALWAYS, Supervisor
+from steersman.kinds.settings import AuthSettings, ServerSettings
+from steersman.observe.inlet import Inlet
+from steersman.state.bus import StateBus
+from steersman.state.limits import BusLimits
+from steersman.store.memory import MemoryStore
+
+LOOPBACK = "http://127.0.0.1:7440"
+"""The address that calls in process are made to; nothing listens there."""
+NO_DASHBOARD = Path("no-dashboard-was-built")
+
+
+@dataclass
+class World:
+    """One plane and its API."""
+
+    plane: Plane
+    api: Api
+    http: httpx2.AsyncClient
+    tasks: Supervisor
+
+    @property
+    def bus(self) -> StateBus:
+        """The plane's bus."""
+        return self.plane.bus
+
+    async def token(self, role: str, **wish: Any) -> str:
+        """The text of a new token."""
+        return (await self.plane.tokens.create(NewToken(name=f"a {role}", role=role, **wish))).token
+
+    async def bearer(self, role: str) -> dict[str, str]:
+        """Headers with a new token."""
+        return {"authorization": f"Bearer {await self.token(role)}"}
+
+
+@asynccontextmanager
+async def make_world(
+    *,
+    tokens: bool = False,
+    dashboard: Path = NO_DASHBOARD,
+    limits: BusLimits | None = None,
+    **server: Any,
+) -> AsyncGenerator[World]:
+    """A plane over a store in memory, its bus turning. `server`: settings of the API's server."""
+    clock, rng = SystemClock(), seeded_rng(7)
+    ids = CountedIds()
+    async with (
+        MemoryStore(clock=clock, rng=rng) as store,
+        Supervisor(clock, rng, name="test") as tasks,
+    ):
+        bus = StateBus(clock, limits=limits)
+        plane = Plane(
+            bus=bus,
+            inlet=Inlet(bus, clock),
+            store=store,
+            clock=clock,
+            ids=ids,
+            supervisor=tasks,
+            tokens=Tokens(store, clock, ids),
+            version="0.0.0-test",
+            started_at=clock.now(),
+            settings=ApiSettings(ServerSettings(**server), AuthSettings(tokens=tokens)),
+            dashboard=dashboard,
+        )
+        await plane.tokens.load()
+        api = build_asgi(plane)
+        await api.start()
+        tasks.start("bus", bus.pump, ALWAYS)
+        transport = httpx2.ASGITransport(api, raise_app_exceptions=False)  # pyright: ignore[reportArgumentType] - its ASGI types are narrower
+        async with httpx2.AsyncClient(transport=transport, base_url=LOOPBACK) as http:
+            yield World(plane, api, http, tasks)
+
+
+@asynccontextmanager
+async def serve(world: World) -> AsyncGenerator[str]:
+    """Serve it on a free loopback port; gives the address."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listening.setblocking(False)
+    server = HttpServer(world.api, world.plane.settings.server, listening)
+    world.tasks.start("http", server.run)
+    await server.started()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        await server.stop()
+
+
+def make_fragment(entity_id: str = "n1", kind: str = "node", at: str = "", **fields: Any) -> dict[str, Any]:
+    """A fragment as JSON would have it, observed now unless `at` says otherwise."""
+    return {
+        "source_type": "test",
+        "entity_type": kind,
+        "entity_id": entity_id,
+        "observed_at": at or SystemClock().now().isoformat(),
+        "fields": fields or {"cpu_utilization": 0.5},
+        "labels": {"cluster": "c1"},
+    }
