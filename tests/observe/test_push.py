@@ -159,6 +159,17 @@ async def test_malformed_items_between_good_ones() -> None:
     assert errors[1] == "item 2: nothing between two commas"
 
 
+async def test_an_item_nested_without_end_is_one_bad_item() -> None:
+    desk = Desk()
+    good = json.dumps(item("a")).encode()
+    nest = b"[" * 100_000 + b"]" * 100_000
+    deep = json.dumps(item("d", fields={"x": "@"})).encode().replace(b'"@"', nest)
+    answer = await desk.array(b"[" + good + b"," + deep + b"]")
+    assert verdicts(answer) == ["created", "invalid"]
+    assert "nested deeper" in str(answer.results[1].error)
+    assert verdicts(await desk.lines(deep + b"\n" + good, size=99_999)) == ["invalid", "merged"]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -6,8 +6,6 @@ import asyncio
 import io
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from steersman.observe.recformat import (
     RecordingCut,
     RecordingInvalid,
 )
-from steersman.observe.recording import Recorder, RecordingUnwritable, stream
+from steersman.observe.recording import Recorder, RecordingUnwritable
 from steersman.observe.tap import Tap
 from steersman.state.bus import StateBus
 from steersman.state.sources import SourceInfo
@@ -276,37 +274,4 @@ async def test_a_slow_recorder_loses_entries_and_says_where() -> None:
     assert await tap.take() == []
     world.traffic(1)
     assert tap.waiting == 0
-
-
-async def read_stream(source: AsyncIterator[bytes]) -> bytes:
-    return b"".join([part async for part in source])
-
-
-@pytest.mark.looptime
-async def test_a_stream_is_a_recording_of_its_time() -> None:
-    world = World()
-
-    async def chatter() -> None:
-        for _ in range(30):
-            await asyncio.sleep(1)
-            world.traffic(1)
-
-    async with Supervisor(world.clock, seeded_rng(1)) as tasks:
-        tasks.start("chatter", chatter)
-        data = await read_stream(stream(world.inlet, world.clock, program="t", until_s=10.5))
-    entries, reader = read(data)
-    assert reader.complete
-    assert len(entries) == 10
-
-
-@pytest.mark.looptime
-async def test_a_stream_that_is_left_listens_no_more() -> None:
-    world = World()
-    async with aclosing(stream(world.inlet, world.clock, program="t")) as source:
-        data = await anext(source)
-        world.traffic(1)
-        data += await anext(source)
-    entries, reader = read(data)
-    assert len(entries) == 1
-    assert not reader.complete
     assert world.inlet.listeners == 0

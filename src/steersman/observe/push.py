@@ -90,7 +90,7 @@ class Push:
         tray = _Tray(self._inlet, "item", results)
         try:
             items = _decode_array(body)
-        except msgspec.DecodeError as error:  # ValidationError, a kind of it: an array was expected
+        except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is one: no array
             await self._take_malformed(body, tray, error)
             return tray.answer()
         if len(items) > self._items_max:
@@ -128,7 +128,7 @@ class Push:
             raise
         return tray.answer()
 
-    async def _take_malformed(self, body: bytes, tray: _Tray, cause: msgspec.DecodeError) -> None:
+    async def _take_malformed(self, body: bytes, tray: _Tray, cause: Exception) -> None:
         """A body that is no JSON array: item by item, if its items can be told apart at all."""
         texts: list[bytes] = []
         try:
@@ -206,6 +206,9 @@ class _Tray:
             return False
         except SteersmanError as error:
             self.refuse(error.code, error.detail)
+            return False
+        except RecursionError:
+            self.refuse("item_malformed", "nested deeper than anything that can be read")
             return False
         if self._inlet.is_observed(fragment.source):
             self.refuse(
@@ -300,5 +303,5 @@ def _explained(error: msgspec.DecodeError, text: bytes) -> tuple[str, str]:
     return "item_invalid", f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
 
 
-def _said(error: msgspec.DecodeError) -> str:
+def _said(error: Exception) -> str:
     return str(error).removesuffix(" - at `$`")

@@ -105,7 +105,7 @@ class Encoder:
         """A frame of entries. One that can't be encoded (a foreign driver's odd value) becomes a gap."""
         try:
             packed = self._pack.encode(entries)
-        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        except _UNENCODABLE:
             entries = [self._encodable(entry) for entry in entries]
             packed = self._pack.encode(entries)
         for entry in entries:
@@ -128,7 +128,7 @@ class Encoder:
     def _encodable(self, entry: Entry) -> Entry:
         try:
             self._pack.encode(entry)
-        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        except _UNENCODABLE:
             count = len(entry.fragments) if isinstance(entry, Batch) else 1
             return Dropped(entry.at, entry.elapsed_s, count)
         return entry
@@ -245,7 +245,7 @@ class Reader:
     def _decode(self, payload: bytes, decode: Callable[[bytes], T], at: int) -> T:
         try:
             return decode(payload)
-        except (msgspec.MsgspecError, SteersmanError, ValueError, OverflowError) as error:
+        except (msgspec.MsgspecError, SteersmanError, ValueError, OverflowError, RecursionError) as error:
             raise self._corrupt(at, f"a frame has no sense: {error}") from None
 
     def _read(self, size: int) -> bytes:
@@ -275,6 +275,8 @@ def entries_of(path: Path) -> Iterator[Entry]:
     with path.open("rb") as stream:
         yield from Reader(stream, str(path)).entries()
 
+
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 _entry_list: Any = list[Entry]
 _decode_header = msgspec.msgpack.Decoder(Header).decode

@@ -1,10 +1,9 @@
-"""Recording: everything that passes the inlet, into a file or as a stream of the same bytes."""
+"""Recording into a file: everything that passes the inlet."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -51,35 +50,6 @@ class RecordingStatus(Struct, frozen=True):
     dropped: int
     waiting: int
     failed: str = ""
-
-
-async def stream(
-    inlet: Inlet,
-    clock: Clock,
-    *,
-    program: str,
-    queue_max: int = RECORD_QUEUE_MAX,
-    until_s: float | None = None,
-) -> AsyncIterator[bytes]:
-    """The bytes of a recording as it is made, from now until the caller closes the iterator or, where
-    `until_s` is given, so many seconds from now; then it ends with a footer.
-
-    A caller that is slow loses entries, never delays them: see `Tap`.
-    """
-    encoder = Encoder()
-    deadline_s = clock.monotonic() + until_s if until_s is not None else None
-    with Tap(inlet, clock, queue_max=queue_max) as tap:
-        yield encoder.begin(Header(program, clock.now()))
-        while deadline_s is None or clock.monotonic() < deadline_s:
-            entries = tap.take_now()
-            if entries:
-                yield encoder.frame(entries)
-            else:
-                left_s = deadline_s - clock.monotonic() if deadline_s is not None else FRAME_INTERVAL_S
-                await clock.sleep(min(FRAME_INTERVAL_S, left_s))
-        while entries := tap.take_now():
-            yield encoder.frame(entries)
-        yield encoder.end()
 
 
 class Recorder:
