@@ -38,6 +38,10 @@ SECTION_SHARE = 0.9
 """Share of the source's time-out that a section gets, so that a picture without it is still in time."""
 
 
+NVML_CLOSE_TIMEOUT_S = 2.0
+"""How long releasing NVML may take."""
+
+
 class HostParts(Struct, frozen=True):
     """The seams to the real machine; None means the real thing. Tests and trials pass the fakes.
 
@@ -121,11 +125,17 @@ class HostDriver:
         try:
             if self._probes is not None:
                 await self._probes.close()
-            gpus = self._lanes["gpus"]
-            if gpus.started and not gpus.busy:
-                await gpus.run(self._nvml.close, self._context.timeout_s)
+            await self._close_nvml()
         finally:
             await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+    async def _close_nvml(self) -> None:
+        if not self._lanes["gpus"].started:
+            return
+        try:
+            await self._lanes["gpus"].run(self._nvml.close, NVML_CLOSE_TIMEOUT_S)
+        except SourceError:
+            pass  # a wedged GPU; closing its lane says so
 
     async def _section(
         self, errors: list[SourceError], wanted: bool, read: Callable[[], Awaitable[T]]
@@ -141,10 +151,11 @@ class HostDriver:
     async def _in_lane(self, section: str, what: str, read: Callable[[], T]) -> T:
         try:
             return await self._lanes[section].run(read, self._context.timeout_s * SECTION_SHARE)
-        except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-            # What the kernel or a library answered makes no sense to us: said by kind, its text may be long.
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-            raise SourceError(f"{what} can't be read: {reason.lower()}") from error
+        except OSError as error:
+            raise SourceError(f"{what} can't be read: {(error.strerror or 'error').lower()}") from error
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            # An answer that makes no sense is named by kind alone: its text may hold what a file held.
+            raise SourceError(f"{what} gave an answer that makes no sense: {type(error).__name__}") from None
 
     async def _read_machine(self) -> MachineReading:
         return await self._in_lane("machine", "this machine", self._machine.read)

@@ -10,7 +10,6 @@ from msgspec import Struct
 from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.lane import Lane
 from steersman.drivers.openmetrics.client import Exposition, ExpositionClient
-from steersman.drivers.openmetrics.mapping import MappingInvalid, open_mapping
 from steersman.drivers.openmetrics.options import OpenMetricsOptions
 from steersman.drivers.openmetrics.plan import Plan, Reading
 from steersman.drivers.openmetrics.series import Page, SeriesCache
@@ -30,13 +29,6 @@ class OpenMetricsDriver:
     default_interval_s: ClassVar[float] = 15.0
 
     def __init__(self, options: OpenMetricsOptions, context: DriverContext) -> None:
-        mappings = [open_mapping(name) for name in options.mappings]
-        mappings += [options.mapping] if options.mapping is not None else []
-        names = [mapping.name for mapping in mappings]
-        if len(set(names)) < len(names):
-            raise MappingInvalid(
-                f"source {context.source}: two of its mappings have one name", mapping=names[0]
-            )
         labels = dict(options.labels)
         if context.scope:
             labels[SCOPE_LABEL] = context.scope
@@ -45,7 +37,7 @@ class OpenMetricsDriver:
         self._variables = {"@instance": options.instance, "@source": context.source}
         self._variables |= {f"@{name}": text for name, text in options.variables.items()}
         self._client = ExpositionClient(options)
-        self._plan = Plan(mappings, context.source, labels)
+        self._plan = Plan(options.tables, context.source, labels)
         self._series = SeriesCache(self._plan.want, self._plan.forget)
         self._lane = Lane(f"{context.source}-page", f"reading the page of {self._place}")
 

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from steersman.drivers.openmetrics.mapping import Mapping
+from steersman.drivers.openmetrics.mapping import Mapping, open_mapping
 from steersman.kernel.quantity import Between, ByteSize
 from steersman.kernel.secret import Secret
 
 HeaderName = Annotated[str, Meta(pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", description="a header name")]
 
 
-class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """The keys of an `openmetrics` source.
 
     - `url`: the endpoint. User and password in it are taken as basic authentication and shown nowhere.
@@ -26,6 +26,9 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
       any other. At most one of the three.
     - `max_bytes`: a larger page (decompressed) is refused.
     - `follow_redirects`, `verify_tls`: as usual; credentials are never sent on to another host.
+
+    Mapping files are read here, when the configuration is, so that a mistake in one is a mistake in the
+    configuration, and a driver is made without reading files.
     """
 
     url: Annotated[str, Meta(pattern="^https?://[^/]", max_length=2048, description="an http(s) URL")]
@@ -43,7 +46,13 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
     verify_tls: bool = True
 
     def __post_init__(self) -> None:
-        if not self.mappings and self.mapping is None:
+        tables = [open_mapping(name) for name in self.mappings]
+        tables += [self.mapping] if self.mapping is not None else []
+        self.__dict__["_tables"] = tables
+        names = [table.name for table in tables]
+        if len(set(names)) < len(names):
+            raise ValueError("two mappings have one name")
+        if not tables:
             raise ValueError("a source needs mappings (names or files) or a mapping of its own")
         ways = [self.username or self.password, self.token, self.header or self.header_value]
         if sum(1 for way in ways if way) > 1:
@@ -60,6 +69,11 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
         if any("\n" in text or "\r" in text for text in self.headers().values()):
             raise ValueError("a credential must not hold a line break")
+
+    @property
+    def tables(self) -> list[Mapping]:
+        """All mappings of this source."""
+        return self.__dict__["_tables"]
 
     def headers(self) -> dict[str, str]:
         """The request headers that authenticate; holds secrets."""

@@ -1,0 +1,315 @@
+"""The one driver suite: what every driver must do, on the real system and on its fake.
+
+Call each of `DRIVER_CHECKS` with a factory of a started system:
+
+    @pytest.mark.parametrize("check", DRIVER_CHECKS, ids=lambda check: check.__name__)
+    async def test_driver(check): await check(my_system)
+
+The factory gives an async context manager of a `SystemUnderTest`; docs/how-to/add-a-driver.md shows one. A
+broken rule is an AssertionError that says which. Nothing here imports a test framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from steersman.drivers.api import Driver, DriverContext, Observation, SourceError
+from steersman.kernel.clock import SystemClock
+from steersman.kernel.ids import seeded_rng
+from steersman.kernel.tasks import Supervisor
+from steersman.kinds.fields import check_fields
+from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
+
+SOURCE = "suite-source"
+SCOPE = "suite-scope"
+TIMEOUT_S = 5.0
+"""The source's time-out where the system behaves."""
+SHORT_TIMEOUT_S = 0.4
+"""The source's time-out where it does not."""
+PATIENCE_S = 20.0
+"""After this a call that should have ended counts as one that hangs."""
+RECOVERY_ATTEMPTS_MAX = 20
+SETTLE_ATTEMPTS_MAX = 100
+FUTURE_MAX = timedelta(seconds=5)
+
+
+class SystemUnderTest(Protocol):
+    """A started system, and how to make a driver for it.
+
+    `secrets` are words that the driver was configured with and must show nowhere. `faults` are the faults the
+    system can show: of hang, refuse, garbage, half, close, error.
+    """
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Words that must not be seen."""
+        ...
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What it can do wrong."""
+        ...
+
+    def driver(self, context: DriverContext) -> Driver:
+        """A new driver for this system."""
+        ...
+
+    async def fail(self, fault: str) -> None:
+        """Show a fault from now on."""
+        ...
+
+    async def mend(self) -> None:
+        """Behave again."""
+        ...
+
+    async def surprise(self) -> bool:
+        """Show a shape that the driver does not know; False where this system has none to show."""
+        ...
+
+
+Factory = Callable[[], AbstractAsyncContextManager[SystemUnderTest]]
+Check = Callable[[Factory], Awaitable[None]]
+
+
+def context(timeout_s: float = TIMEOUT_S) -> DriverContext:
+    """What the suite's drivers are handed."""
+    return DriverContext(
+        source=SOURCE,
+        scope=SCOPE,
+        clock=SystemClock(),
+        rng=seeded_rng(1),
+        interval_s=1.0,
+        timeout_s=timeout_s,
+    )
+
+
+async def check_observation_is_well_formed(factory: Factory) -> None:
+    """Two looks give fragments with typed, bounded fields, true times, the source's name and the scope."""
+    async with factory() as system:
+        driver = system.driver(context())
+        try:
+            for _ in range(2):
+                seen = await _observe(driver)
+                _expect(seen.fragments, "a healthy system gave no fragment")
+                for fragment in seen.fragments:
+                    assert_well_formed(fragment)
+                keys = [(fragment.key, fragment.observed_at) for fragment in seen.fragments]
+                _expect(len(keys) == len(set(keys)), "one observation tells twice of an entity at one time")
+                for key in seen.gone:
+                    _expect(key.scope == SCOPE, f"{key} is gone from another scope than ours")
+                _assert_no_secret(system, [msgspec.json.encode(seen).decode(), repr(driver), repr(seen)])
+        finally:
+            await driver.close()
+
+
+async def check_times_do_not_go_back(factory: Factory) -> None:
+    """What a later look tells of an entity is not older than what an earlier one told."""
+    async with factory() as system:
+        driver = system.driver(context())
+        try:
+            before = {fragment.key: fragment.observed_at for fragment in (await _observe(driver)).fragments}
+            for fragment in (await _observe(driver)).fragments:
+                earlier = before.get(fragment.key)
+                _expect(
+                    earlier is None or fragment.observed_at >= earlier, f"{fragment.key} went back in time"
+                )
+        finally:
+            await driver.close()
+
+
+async def check_cancellation_leaves_nothing(factory: Factory) -> None:
+    """A look that is cancelled at any await leaves nothing behind, and the next one works."""
+    async with factory() as system:
+        driver = system.driver(context())
+        clock = SystemClock()
+        before = _resources()
+        try:
+            async with Supervisor(clock, seeded_rng(1), name="suite") as tasks:
+                for steps in _growing():
+                    task = tasks.spawn("observe", driver.observe())
+                    for _ in range(steps):
+                        await clock.sleep(0)
+                    ended = task.done()
+                    task.cancel()
+                    await asyncio.wait({task}, timeout=PATIENCE_S)
+                    _expect(task.done(), "observe swallowed its cancellation")
+                    if ended or not task.cancelled():
+                        break
+                    _expect(
+                        (await _observe(driver)).fragments, "after a cancelled look the next one saw nothing"
+                    )
+        finally:
+            await driver.close()
+        await _assert_released(before)
+
+
+async def check_faults_are_source_errors(factory: Factory) -> None:
+    """A system that fails gives `SourceError` in time and without a secret; the driver recovers by itself."""
+    async with factory() as system:
+        for fault in system.faults:
+            driver = system.driver(context(SHORT_TIMEOUT_S))
+            try:
+                await _recovered(driver, f"before {fault}")
+                await system.fail(fault)
+                for _ in range(2):  # the second look finds what the first one left behind
+                    error = await _failure(driver, fault)
+                    shown = [str(error), repr(error), msgspec.json.encode(error.problem()).decode()]
+                    _assert_no_secret(system, [*shown, *_chain(error)])
+                await system.mend()
+                await _recovered(driver, f"after {fault}")
+            finally:
+                await system.mend()
+                await driver.close()
+
+
+async def check_close_leaves_nothing(factory: Factory) -> None:
+    """Closing may be repeated, also unused and after a fault, and leaves no task, thread or descriptor."""
+    async with factory() as system:
+        before = _resources()
+        unused = system.driver(context())
+        await unused.close()
+        await unused.close()
+        for fault in ("", *system.faults):
+            driver = system.driver(context(SHORT_TIMEOUT_S if fault else TIMEOUT_S))
+            if fault:
+                await system.fail(fault)
+                await _failure(driver, fault)
+                await system.mend()
+            else:
+                await _observe(driver)
+            await driver.close()
+            await driver.close()
+        await _assert_released(before)
+
+
+async def check_surprises_are_told(factory: Factory) -> None:
+    """A shape that the driver does not know is reported as drift or as a warning; the rest is still told."""
+    async with factory() as system:
+        if not await system.surprise():
+            return
+        driver = system.driver(context())
+        try:
+            seen = await _observe(driver)
+            _expect(seen.drift or seen.warnings, "the driver did not notice a shape that it can't know")
+            for fragment in seen.fragments:
+                assert_well_formed(fragment)
+            _expect(seen.fragments, "one unknown shape cost the whole picture")
+        finally:
+            await driver.close()
+
+
+DRIVER_CHECKS: tuple[Check, ...] = (
+    check_observation_is_well_formed,
+    check_times_do_not_go_back,
+    check_cancellation_leaves_nothing,
+    check_faults_are_source_errors,
+    check_close_leaves_nothing,
+    check_surprises_are_told,
+)
+"""All checks; each takes the factory."""
+
+
+def assert_well_formed(fragment: StateFragment) -> None:
+    """One fragment of the suite's source: names, times, scope, and every declared field's type and bounds."""
+    what = f"{fragment.entity_type.value}/{fragment.entity_id}"
+    _expect(fragment.source == SOURCE, f"{what} names {fragment.source!r} as its source")
+    _expect(fragment.labels.get(SCOPE_LABEL) == SCOPE, f"{what} is not in the scope")
+    _expect(fragment.observed_at.tzinfo is UTC, f"{what} has a time without UTC")
+    _expect(fragment.observed_at <= SystemClock().now() + FUTURE_MAX, f"{what} comes from the future")
+    problems = check_fields(fragment.entity_type, fragment.fields)
+    _expect(not problems, f"{what}: {'; '.join(str(problem) for problem in problems)}")
+    for name, value in fragment.fields.items():
+        _expect(not name.startswith("_"), f"{what} shows the inner value {name}")
+        _expect(not _has_no_number(value), f"{what}: {name} is {value}; absent values are left out")
+    again = msgspec.json.decode(msgspec.json.encode(fragment), type=StateFragment)
+    _expect(again.key == fragment.key, f"{what} is another one after encoding")
+
+
+def _expect(held: object, broken: str) -> None:
+    if not held:
+        raise AssertionError(broken)
+
+
+def _has_no_number(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_no_number(item) for item in value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - any mapping
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+async def _observe(driver: Driver) -> Observation:
+    async with asyncio.timeout(PATIENCE_S):
+        return await driver.observe()
+
+
+async def _failure(driver: Driver, fault: str) -> SourceError:
+    """The `SourceError` that a look at a failing system must give."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await driver.observe()
+    except SourceError as error:
+        return error
+    except TimeoutError:
+        raise AssertionError(f"{fault}: the driver did not keep the source's time-out") from None
+    raise AssertionError(f"{fault}: the driver saw nothing wrong")
+
+
+async def _recovered(driver: Driver, when: str) -> None:
+    """A good look, within a few attempts: the system may need a moment, the driver no help."""
+    clock = SystemClock()
+    for _ in range(RECOVERY_ATTEMPTS_MAX):
+        try:
+            if (await _observe(driver)).fragments:
+                return
+        except SourceError:
+            await clock.sleep(0.05)
+    raise AssertionError(f"{when}: the driver does not see the system that works")
+
+
+def _assert_no_secret(system: SystemUnderTest, texts: Iterable[str]) -> None:
+    for text in texts:
+        for secret in system.secrets:
+            _expect(secret not in text, f"a secret is shown in: {text.replace(secret, '***')[:500]}")
+
+
+def _chain(error: BaseException) -> Iterable[str]:
+    """The texts of an error's causes as a log would print them."""
+    cause = error.__cause__
+    while cause is not None:
+        yield f"{cause!r} {cause}"
+        cause = cause.__cause__
+
+
+def _growing() -> Iterable[int]:
+    """How many turns of the loop a look gets before it is cancelled: each of the first, then ever more."""
+    yield from range(12)
+    steps = 12
+    while steps < 5_000:
+        steps = steps * 3 // 2
+        yield steps
+
+
+def _resources() -> tuple[int, int, int]:
+    """Tasks, threads and open descriptors now."""
+    return len(asyncio.all_tasks()), threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+async def _assert_released(before: tuple[int, int, int]) -> None:
+    """Nothing is left; closing a socket takes a few turns of the loop."""
+    clock = SystemClock()
+    now = before
+    for _ in range(SETTLE_ATTEMPTS_MAX):
+        now = _resources()
+        if all(count <= earlier for count, earlier in zip(now, before, strict=True)):
+            return
+        await clock.sleep(0.02)
+    names = [thread.name for thread in threading.enumerate()]
+    raise AssertionError(f"left behind (tasks, threads, descriptors): {before} became {now}; threads {names}")

@@ -1,0 +1,15 @@
+"""Fixtures for driver tests: nothing may block the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[BlockBuster]:
+    """A blocking call of ours in the event loop fails the test."""
+    with blockbuster_ctx("steersman.drivers") as blockbuster:
+        yield blockbuster
