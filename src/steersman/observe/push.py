@@ -110,18 +110,19 @@ class Push:
         """
         tray = _Tray(self._inlet, "line", results)
         try:
-            async for line in self._lines(chunks):
-                if tray.count >= self._items_max:
-                    raise TooLarge(
-                        f"more than {self._items_max} fragments in one push", limit=self._items_max
-                    )
-                if line is None:
-                    tray.refuse("too_large", f"longer than {self._line_max_bytes} bytes")
-                elif line and not line.isspace():
-                    if tray.put(line):
+            async for lines in self._lines(chunks):
+                for line in lines:
+                    if line is not None and (not line or line.isspace()):
+                        tray.skip()
+                        continue
+                    if tray.count >= self._items_max:
+                        raise TooLarge(
+                            f"more than {self._items_max} fragments in one push", limit=self._items_max
+                        )
+                    if line is None:
+                        tray.refuse("too_large", f"longer than {self._line_max_bytes} bytes")
+                    elif tray.put(line):
                         await self._clock.sleep(0)
-                else:
-                    tray.skip()
         except TooLarge as error:
             answer = tray.answer()
             error.facts |= {"accepted": answer.accepted, "stale": answer.stale, "invalid": answer.invalid}
@@ -151,33 +152,36 @@ class Push:
             if tray.put(text):
                 await self._clock.sleep(0)
 
-    async def _lines(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
-        """The lines of a stream without their ends; None for one that is too long, which is not kept."""
+    async def _lines(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[bytes | None]]:
+        """The lines of a stream without their ends, those of a chunk together; None for one that is too long,
+        which is not kept."""
         size = 0
         held: list[bytes] = []  # the beginning of a line whose end has not come
         held_bytes = 0
-        too_long = False
         async for chunk in chunks:
             size += len(chunk)
             if size > self._body_max_bytes:
                 raise self._too_large("body", self._body_max_bytes)
-            *ends, rest = chunk.split(b"\n")
-            for end in ends:
-                if too_long or held_bytes + len(end) > self._line_max_bytes:
-                    yield None
-                else:
-                    yield b"".join((*held, end)) if held else end
-                held, held_bytes, too_long = [], 0, False
-            held_bytes += len(rest)
-            too_long = too_long or held_bytes > self._line_max_bytes
-            if too_long:
+            first, *others = chunk.split(b"\n")
+            held_bytes += len(first)
+            if held_bytes <= self._line_max_bytes:
+                held.append(first)
+            else:
                 held = []
-            elif rest:
-                held.append(rest)
-        if too_long:
-            yield None
-        elif held:
-            yield b"".join(held)
+            if not others:
+                continue
+            *ends, rest = others
+            lines = [self._line(held, held_bytes)]
+            lines += [end if len(end) <= self._line_max_bytes else None for end in ends]
+            held, held_bytes = [rest], len(rest)
+            yield lines
+        if held_bytes:
+            yield [self._line(held, held_bytes)]
+
+    def _line(self, parts: list[bytes], size: int) -> bytes | None:
+        if size > self._line_max_bytes:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _too_large(self, what: str, limit: int) -> TooLarge:
         return TooLarge(f"the {what} has more than {limit} bytes; send it in parts", limit=limit)
