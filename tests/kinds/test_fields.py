@@ -25,11 +25,11 @@ from steersman.kinds.fields import (
     ITEMS_MAX,
     NUMBER_MAX,
     WORD_ALIASES,
+    canonical_name,
     check_fields,
     clean_fields,
     domain_of,
     expected_fields,
-    split_fields,
     workload_of,
 )
 from steersman.kinds.fragment import NAME_MAX_CHARS, TEXT_MAX_CHARS
@@ -163,7 +163,7 @@ REFUSED: list[tuple[EntityType, str, Any, str]] = [
     (EntityType.SERVICE, "url", "x" * (TEXT_MAX_CHARS + 1), "characters"),
     (EntityType.SERVICE, "last_success_at", 1767225600, "ISO 8601"),
     (EntityType.SERVICE, "last_success_at", "yesterday", "ISO 8601"),
-    (EntityType.SERVICE, "last_success_at", "0001-01-01T00:00:00+14:00", "years 1 and 9999"),
+    (EntityType.SERVICE, "last_success_at", "0001-01-01T00:00:00+14:00", "years 1 to 9999"),
     (EntityType.GPU, "throttle_reasons", "sw_power_cap", "list of texts"),
     (EntityType.GPU, "throttle_reasons", [1], "list of texts"),
     (EntityType.GPU, "throttle_reasons", ["x"] * (ITEMS_MAX + 1), "items"),
@@ -221,7 +221,13 @@ def test_the_callers_dict_is_never_changed():
 def test_an_alias_is_renamed_unless_the_canonical_name_is_there_too():
     both = clean_fields(EntityType.SERVICE, {"replicas": 5, "replica_count": 2})
     assert both.fields == {"replicas": 5, "replica_count": 2}
-    assert split_fields(EntityType.SERVICE, both.fields) == ({"replica_count": 2}, {"replicas": 5})
+    assert both.problems == ()
+
+
+def test_a_name_that_is_cleared_may_be_an_alias():
+    assert canonical_name(EntityType.SERVICE, "replicas") == "replica_count"
+    assert canonical_name(EntityType.SERVICE, "replica_count") == "replica_count"
+    assert canonical_name(EntityType.SERVICE, "colour") == "colour"
 
 
 def test_a_problem_under_an_alias_is_told_under_the_name_that_was_sent():
@@ -234,19 +240,13 @@ def test_common_names_come_from_fields_then_labels():
     assert domain_of({}, labels) is SchedulerDomainType.SLURM
     assert domain_of({"scheduler_domain": "k8s"}, labels) is SchedulerDomainType.KUBERNETES
     assert domain_of({}, {}) is SchedulerDomainType.UNKNOWN
+    assert domain_of({"scheduler_domain": ["slurm"]}, {}) is SchedulerDomainType.UNKNOWN
+    assert domain_of({"scheduler_domain": SchedulerDomainType.SLURM}, {}) is SchedulerDomainType.SLURM
     assert domain_of({}, {"scheduler_domain": "ray"}) is SchedulerDomainType.UNKNOWN
     assert domain_of({}, {"scheduler_domain": "managed_cloud"}) is SchedulerDomainType.CLOUD_MANAGED
     assert workload_of({}, labels) is WorkloadType.HPC_RESEARCH
     assert workload_of({"workload_type": "cloud_managed"}, labels) is WorkloadType.MANAGED_CLOUD
     assert workload_of({}, {}) is WorkloadType.UNKNOWN
-
-
-def test_a_source_cannot_set_what_the_bus_derives():
-    declared, extra = split_fields(
-        EntityType.NODE, {"gpu_count": 8, "confidence_score": 1.0, "workload_type": "llm_serving"}
-    )
-    assert declared == {"gpu_count": 8}
-    assert extra == {"confidence_score": 1.0}
 
 
 @given(typed_fields())

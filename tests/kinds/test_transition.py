@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersman.kernel.clock import TimeOutOfRange
 from steersman.kinds.transition import StateTransition, TransitionInvalid
 
 AT = datetime(2025, 6, 18, 16, 44, tzinfo=UTC)
@@ -89,6 +90,12 @@ def test_metadata_round_trips_nested_and_is_never_shared():
 def test_what_can_not_be_read_is_refused_by_name(data: dict[str, Any], says: str):
     with pytest.raises(TransitionInvalid, match=says):
         StateTransition.from_dict(data)
+
+
+def test_a_time_beyond_the_calendar_is_refused_by_name():
+    beyond = datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
+    with pytest.raises(TimeOutOfRange, match="in UTC"):
+        StateTransition(None, "a", beyond)
 
 
 _json = st.recursive(

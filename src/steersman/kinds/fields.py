@@ -28,7 +28,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
-from steersman.kernel.clock import as_utc
+from steersman.kernel.clock import TimeOutOfRange, as_utc
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
     CanonicalEntity,
@@ -95,8 +95,6 @@ class CleanFields(Struct, frozen=True):
 
 COMMON_FIELDS = frozenset({"scheduler_domain", "workload_type"})
 """Names that any fragment may carry among its fields, whatever its type."""
-
-_BUS_NAMES = frozenset(CanonicalEntity.__struct_fields__) - COMMON_FIELDS
 
 ALIASES: dict[EntityType, dict[str, str]] = {
     EntityType.SERVICE: {
@@ -264,35 +262,29 @@ def clean_fields(entity_type: EntityType, fields: dict[str, Any]) -> CleanFields
     return CleanFields(fields)
 
 
-def split_fields(entity_type: EntityType, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Declared fields and the rest (`extra`), for building an entity. Of the common names, the two that
-    sources may set are in neither: read them with `domain_of` and `workload_of`."""
-    specs = FIELDS[entity_type]
-    declared: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name in specs:
-            declared[name] = value
-        elif name not in COMMON_FIELDS:
-            extra[name] = value
-    return declared, extra
+def canonical_name(entity_type: EntityType, name: str) -> str:
+    """The declared name that `name` stands for; itself where it stands for nothing else."""
+    return name if name in FIELDS[entity_type] else ALIASES[entity_type].get(name, name)
 
 
 def domain_of(fields: Mapping[str, Any], labels: Mapping[str, str]) -> SchedulerDomainType:
     """The scheduler domain that a source gives: among the fields, else as a label, else unknown."""
     word = fields.get("scheduler_domain") or labels.get("scheduler_domain")
-    return SchedulerDomainType(_known_word(_DOMAIN, str(word)) or _UNKNOWN) if word else _no_domain
+    if not isinstance(word, str):
+        return SchedulerDomainType.UNKNOWN
+    return _DOMAINS.get(word) or _DOMAINS[_known_word(_DOMAIN, word) or _UNKNOWN]
 
 
 def workload_of(fields: Mapping[str, Any], labels: Mapping[str, str]) -> WorkloadType:
     """The kind of work that a source gives: among the fields, else as a label, else unknown."""
     word = fields.get("workload_type") or labels.get("workload_type")
-    return WorkloadType(_known_word(_WORKLOAD, str(word)) or _UNKNOWN) if word else _no_workload
+    if not isinstance(word, str):
+        return WorkloadType.UNKNOWN
+    return _WORKLOADS.get(word) or _WORKLOADS[_known_word(_WORKLOAD, word) or _UNKNOWN]
 
 
-_no_domain = SchedulerDomainType.UNKNOWN
-_no_workload = WorkloadType.UNKNOWN
-
+_DOMAINS: dict[str, SchedulerDomainType] = {member.value: member for member in SchedulerDomainType}
+_WORKLOADS: dict[str, WorkloadType] = {member.value: member for member in WorkloadType}
 
 _NOT_PLAIN: tuple[type | None, frozenset[str] | None] = (None, None)
 
@@ -377,9 +369,9 @@ def _read_datetime(_spec: FieldSpec, value: Any, _drift: list[str]) -> datetime:
     if not isinstance(value, datetime):
         raise _Wrong(f"expected an ISO 8601 time, got {_shown(value)}")
     try:
-        return as_utc(value) if value.tzinfo is None or value.utcoffset() else value
-    except OverflowError:
-        raise _Wrong("expected a time between the years 1 and 9999 in UTC") from None
+        return as_utc(value)
+    except TimeOutOfRange as error:
+        raise _Wrong(error.detail) from None
 
 
 def _read_list(_spec: FieldSpec, value: Any, _drift: list[str]) -> list[str]:

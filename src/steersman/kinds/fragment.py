@@ -7,7 +7,7 @@ copied after that.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct, field
@@ -25,6 +25,8 @@ FIELDS_MAX = 256
 LABELS_MAX = 64
 NAME_MAX_CHARS = 128
 TEXT_MAX_CHARS = 4096
+LABELS_MAX_CHARS = 16 * 1024
+"""All label names and values of a fragment together."""
 
 
 class FragmentInvalid(InvalidInput):
@@ -57,22 +59,29 @@ class StateFragment(Struct, frozen=True):
     clear: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.source_type or not self.entity_id:
+        # On the path of every fragment: each attribute is read once, and what needs no change is not touched.
+        source_type, entity_id, source = self.source_type, self.entity_id, self.source
+        fields, labels, observed_at = self.fields, self.labels, self.observed_at
+        if self.entity_type.__class__ is not EntityType:
+            force_setattr(self, "entity_type", _entity_type(self.entity_type))
+        if not source:
+            force_setattr(self, "source", source_type)
+        if not source_type or not entity_id:
             raise FragmentInvalid("source_type and entity_id must not be empty")
-        if len(self.entity_id) > ID_MAX_CHARS or len(self.source_type) > NAME_MAX_CHARS:
+        if len(entity_id) > ID_MAX_CHARS or len(source_type) > NAME_MAX_CHARS or len(source) > NAME_MAX_CHARS:
             raise FragmentInvalid(
-                f"entity_id has at most {ID_MAX_CHARS} characters, source_type {NAME_MAX_CHARS}"
+                f"entity_id has at most {ID_MAX_CHARS} characters, source_type and source {NAME_MAX_CHARS}"
             )
-        if len(self.fields) > FIELDS_MAX or len(self.labels) > LABELS_MAX:
-            raise FragmentInvalid(f"at most {FIELDS_MAX} fields and {LABELS_MAX} labels are accepted")
-        if self.observed_at.tzinfo is None or self.observed_at.utcoffset():
-            force_setattr(self, "observed_at", as_utc(self.observed_at))
-        if not self.source:
-            force_setattr(self, "source", self.source_type)
-        absent = [name for name, value in self.fields.items() if _is_absent(value)]
-        if absent:
-            kept = {name: value for name, value in self.fields.items() if name not in absent}
-            force_setattr(self, "fields", kept)
+        if len(fields) > FIELDS_MAX or len(self.clear) > FIELDS_MAX:
+            raise FragmentInvalid(f"at most {FIELDS_MAX} fields, and as many names to clear, are accepted")
+        if labels:
+            _check_labels(labels)
+        if observed_at.tzinfo is not UTC:
+            force_setattr(self, "observed_at", as_utc(observed_at))
+        for value in fields.values():
+            if value is None or (isinstance(value, float) and value - value != 0.0):
+                force_setattr(self, "fields", _present(fields))
+                break
 
     @property
     def key(self) -> EntityKey:
@@ -80,8 +89,29 @@ class StateFragment(Struct, frozen=True):
         return EntityKey(self.entity_type, self.labels.get(SCOPE_LABEL, ""), self.entity_id)
 
 
-def _is_absent(value: Any) -> bool:
-    if value is None:
-        return True
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
     # NaN is not itself; an infinity minus itself is NaN. Both are a source's way to say "no number".
-    return isinstance(value, float) and value - value != 0.0
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, float) and value - value != 0.0)
+    }
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    try:
+        chars = len("".join(labels)) + len("".join(labels.values()))
+    except TypeError:
+        raise FragmentInvalid("labels are a mapping of texts to texts") from None
+    if len(labels) > LABELS_MAX or chars > LABELS_MAX_CHARS:
+        raise FragmentInvalid(
+            f"at most {LABELS_MAX} labels of {LABELS_MAX_CHARS} characters in all are accepted"
+        )
+
+
+def _entity_type(word: str) -> EntityType:
+    try:
+        return EntityType(word)
+    except ValueError:
+        known = ", ".join(EntityType)
+        raise FragmentInvalid(f"entity_type is one of {known}, not {word!r:.80}") from None

@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from steersman.kernel.clock import as_utc, current_now, iso_utc
+from steersman.kernel.clock import TimeOutOfRange, as_utc, current_now, iso_utc
 from steersman.kernel.errors import InvalidInput
 
 LEAD_TIME = timedelta(minutes=15)
@@ -73,7 +73,7 @@ class Timeslot(Struct, frozen=True):
             if self.teardown_buffer < timedelta(0):
                 raise TimeslotInvalid(f"teardown_buffer must be non-negative, it is {self.teardown_buffer}")
             _ = start - self.lead_time, end + self.teardown_buffer  # both instants must exist
-        except OverflowError:
+        except (OverflowError, TimeOutOfRange):
             raise TimeslotInvalid("the slot reaches outside the years 1 to 9999") from None
         force_setattr(self, "start", start)
         force_setattr(self, "end", end)
@@ -132,7 +132,7 @@ class Timeslot(Struct, frozen=True):
         """
         try:
             end = self.end + to if isinstance(to, timedelta) else as_utc(to)
-        except OverflowError:
+        except (OverflowError, TimeOutOfRange):
             raise TimeslotInvalid("the slot reaches outside the years 1 to 9999") from None
         if end <= self.end:
             raise TimeslotInvalid(

@@ -49,10 +49,7 @@ class StateTransition(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.to_state:
             raise TransitionInvalid("to_state must not be empty")
-        try:
-            force_setattr(self, "transitioned_at", as_utc(self.transitioned_at))
-        except OverflowError:
-            raise TransitionInvalid("transitioned_at lies outside the years 1 to 9999 in UTC") from None
+        force_setattr(self, "transitioned_at", as_utc(self.transitioned_at))
 
     def to_dict(self) -> dict[str, Any]:
         """All six keys, the time as ISO 8601 in UTC; nothing in it is shared with this record."""
