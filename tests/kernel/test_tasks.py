@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steersman.kernel.clock import SystemClock
+from steersman.kernel.clock import ManualClock, SystemClock, current_now, using_clock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import (
     ALWAYS,
@@ -306,6 +306,15 @@ def test_a_thread_that_will_not_end_is_named() -> None:
         thread.close(timeout_s=0.01)
     release.set()
     thread.close()
+
+
+def test_a_thread_takes_over_the_current_clock() -> None:
+    seen: list[object] = []
+    clock = ManualClock()
+    with using_clock(clock):
+        thread = OwnedThread("context", lambda: seen.append(current_now()), lambda: None)
+    thread.start().close()
+    assert seen == [clock.now()]
 
 
 def test_a_thread_never_started_closes() -> None:

@@ -11,6 +11,7 @@ another party cancelled) is a failure like any other; it does not end a service 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -343,7 +344,9 @@ class OwnedThread:
         self._work = run
         self._stop = stop
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=False)
+        # Like a task, a thread takes over the context it was born in (the current clock, log context).
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=False)
 
     def start(self) -> OwnedThread:
         """Start it; returns itself."""
