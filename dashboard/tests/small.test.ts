@@ -5,6 +5,8 @@ import { describeCommand, shellWord } from '../src/lib/command';
 import { TYPE_ORDER } from '../src/lib/format';
 import { columnsFor } from '../src/lib/grid';
 import { labelsOf } from '../src/lib/labels';
+import { referenceOf, relatedTo } from '../src/lib/related';
+import { keyOf } from '../src/lib/wire';
 import { entity } from './make';
 
 describe('what needs attention', () => {
@@ -73,4 +75,17 @@ test('labels to choose from come the most common first, of the type asked for', 
   ];
   expect(labelsOf(fleet, 'node')).toEqual(['rack=r1', 'tier=x']);
   expect(labelsOf(fleet, '')).toContain('pool=p');
+});
+
+test('entities that name another are found from both sides, within their scope', () => {
+  const node = entity('n1', { scope: 'a' });
+  const gpu = entity('g1', { entity_type: 'gpu', scope: 'a', node: 'n1' });
+  const far = entity('g2', { entity_type: 'gpu', scope: 'b', node: 'n1' });
+  const service = entity('api', { entity_type: 'service', scope: 'a' });
+  const deployment = entity('api', { entity_type: 'deployment', scope: 'a' });
+  const fleet = [node, gpu, far, service, deployment];
+  expect(referenceOf(gpu, 'node')).toBe(keyOf(node));
+  expect(referenceOf(gpu, 'model_name')).toBeUndefined();
+  expect(relatedTo(node, fleet)).toEqual([keyOf(gpu)]);
+  expect(relatedTo(service, fleet)).toEqual([keyOf(deployment)]);
 });
