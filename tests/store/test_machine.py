@@ -14,7 +14,7 @@ from steersman.store.sqlite import SqliteStore
 from steersman.testing.store_machine import StoreMachine
 
 BOUNDS = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -97,6 +97,16 @@ class WatchHub:
         self._ring_bytes = 0
         self.closed = False
 
+    @property
+    def channels(self) -> int:
+        """How many prefixes are watched."""
+        return len(self._channels)
+
+    @property
+    def ring_events(self) -> int:
+        """Events that are kept for watchers."""
+        return self._ring_events
+
     def publish(self, commits: Iterable[Commit]) -> None:
         """Hand on the next commits, in order; each watcher concerned is woken once."""
         woken: dict[_Channel, None] = {}
