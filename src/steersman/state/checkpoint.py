@@ -245,7 +245,8 @@ class Checkpoint:
         left_s = saved.tombstone_left_s - elapsed_s
         if not saved.layers and left_s <= 0:
             return False
-        return self._bus.adopt(restore_cell(saved, now, elapsed_s, self._bus.source_of), now, left_s)
+        cell = restore_cell(saved, now, elapsed_s, self._bus.source_of, self._bus.revision)
+        return self._bus.adopt(cell, now, left_s)
 
     def _remember_key(self, key: str) -> None:
         """A key of a bucket that was saved before: written over or deleted by the first save."""

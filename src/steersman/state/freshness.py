@@ -1,7 +1,8 @@
 """How current a field is, and an entity as a whole (decision 0010).
 
 A field is *fresh*, *stale* or *expired* by its age against the cadence of the source that has it, and by its
-pace. What was said by a source that speaks only of changes holds while that source lives.
+pace. What was said by a source that speaks only of changes holds while that source lives, and nothing that a
+dead source said is fresh.
 """
 
 from __future__ import annotations
@@ -69,16 +70,16 @@ def judge_field(written: Written, pace: str, now: Arrival) -> tuple[str, float]:
     """A field's class now, and in how many seconds it changes if nothing is heard (infinite: not by time)."""
     source = written.layer.source
     cadence, lag = source.cadence_s, source.lag_s
+    alive_s = DEAD_AFTER_CADENCES * cadence + lag - source.silence_s(now)
     if pace in (STATIC, EVENT):
-        left = DEAD_AFTER_CADENCES * cadence + lag - source.silence_s(now)
-        return (FRESH, left) if left >= 0 else (EXPIRED, _NO_CHANGE)
+        return (FRESH, alive_s) if alive_s >= 0 else (EXPIRED, _NO_CHANGE)
     age = age_s(written.stamp, now)
     if not source.info.repeats:
         age = min(age, source.silence_s(now))
     if pace == SLOW:
         cadence *= SLOW_FACTOR
-    if age <= FRESH_CADENCES * cadence + lag:
-        return FRESH, FRESH_CADENCES * cadence + lag - age
+    if age <= FRESH_CADENCES * cadence + lag and alive_s >= 0:
+        return FRESH, min(FRESH_CADENCES * cadence + lag - age, alive_s)
     if age <= STALE_CADENCES * cadence + lag:
         return STALE, STALE_CADENCES * cadence + lag - age
     return EXPIRED, _NO_CHANGE

@@ -9,12 +9,15 @@ from steersman.kinds.entity import EntityKey
 from steersman.kinds.fragment import StateFragment
 from steersman.state.layer import (
     CLEARED,
+    LABEL_CLEAR_PREFIX,
     Layer,
     Written,
     beats,
     names,
     said_fields,
+    said_labels,
     written_fields,
+    written_labels,
 )
 
 CREATED = "created"
@@ -64,11 +67,8 @@ class MergeOutcome(Struct, frozen=True, gc=False):
         """The verdict of each field, cleared ones too: `accepted`, `unchanged` (newer, and the same value as
         before) or `older` (it lost to a newer word). Worked out on each call."""
         if self.layer is None:
-            names = (
-                *self.fragment.fields,
-                *(n for n in self.fragment.clear if n not in self.fragment.fields),
-            )
-            return dict.fromkeys(names, OLDER)
+            cleared = [n for n in self.fragment.clear if not n.startswith(LABEL_CLEAR_PREFIX)]
+            return dict.fromkeys((*self.fragment.fields, *cleared), OLDER)
         layer = self.layer
         before = written_fields(self.before)
         said = Layer(self.fragment, layer.observed_at, layer.arrival, layer.revision, layer.source)
@@ -80,29 +80,24 @@ class MergeOutcome(Struct, frozen=True, gc=False):
 
 def judge(before: tuple[Layer, ...], new: Layer) -> str:
     """The verdict of an accepted fragment on an entity that has `before`."""
+    source, observed_at = new.source, new.observed_at
+    said = names(new)
     lost: set[str] = set()
-    lost_labels: set[str] = set()
-    for rival in before:
-        if rival.observed_at < new.observed_at or rival.source is new.source:
-            continue
-        shared = names(rival) & names(new)
+    rivals = [r for r in before if r.observed_at >= observed_at and r.source is not source]
+    for rival in rivals:
+        shared = names(rival) & said
         if not shared:
             continue
-        rank, new_rank = rival.source.rank, new.source.rank
-        if rival.stamps is None:
-            if beats(rival, rank, new, new_rank):
-                lost |= shared
-                lost_labels |= rival.fragment.labels.keys()
-            continue
-        lost |= {name for name in shared if beats(rival.stamp(name), rank, new, new_rank)}
-        lost_labels |= {
-            name for name in rival.fragment.labels if beats(rival.label_stamp(name), rank, new, new_rank)
-        }
+        if rival.stamps is not None:
+            lost |= {n for n in shared if beats(rival.stamp(n), rival.source.rank, new, source.rank)}
+        elif beats(rival, rival.source.rank, new, source.rank):
+            lost |= shared
     if not lost:
         return MERGED
-    if len(lost) < len(names(new)):
+    if len(lost) < len(said):
         return PARTIAL
-    return STALE if new.fragment.labels.keys() <= lost_labels else PARTIAL
+    labels = written_labels(tuple(rivals))
+    return STALE if all(_is_beaten(new, labels.get(name)) for name, _ in said_labels(new)) else PARTIAL
 
 
 def _judge(value: object, new: Layer, old: Written | None) -> str:

@@ -118,13 +118,17 @@ def save_cell(cell: Cell, now: Arrival, tombstone_left_s: float) -> SavedCell:
 
 
 def restore_cell(
-    saved: SavedCell, now: Arrival, elapsed_s: float, source_of: Callable[[str, str], Source]
+    saved: SavedCell, now: Arrival, elapsed_s: float, source_of: Callable[[str, str], Source], newest: int
 ) -> Cell:
-    """The cell again, `elapsed_s` after it was saved. Raises ValueError for an unknown entity type."""
+    """The cell again, `elapsed_s` after it was saved. Raises ValueError for an unknown entity type.
+
+    `newest` is the bus's revision. Saved ones are never above it, unless the record of reserved revisions was
+    lost; then they are brought down to it, so that nothing seems to come from the future.
+    """
     entity_type = EntityType(saved.entity_type)
     cell = Cell(EntityKey(entity_type, saved.scope, saved.entity_id))
-    cell.revision = saved.revision
-    clock = _Since(now, elapsed_s)
+    cell.revision = min(saved.revision, newest)
+    clock = _Since(now, elapsed_s, newest)
     cell.layers = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.layers)
     cell.ghost = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.ghost)
     cell.floor = clock.stamp(saved.floor) if saved.floor is not None else None
@@ -134,8 +138,9 @@ def restore_cell(
 class _Since:
     """Turns held times into arrivals on this process's clocks; those of one batch share one object again."""
 
-    def __init__(self, now: Arrival, elapsed_s: float) -> None:
+    def __init__(self, now: Arrival, elapsed_s: float, newest: int) -> None:
         self._now = now
+        self._newest = newest
         self._elapsed_s = elapsed_s
         self._arrivals: dict[tuple[datetime, float], Arrival] = {}
 
@@ -148,7 +153,10 @@ class _Since:
         return arrival
 
     def stamp(self, saved: SavedStamp) -> Stamp:
-        return Stamp(saved.observed_at, self.arrival(saved), saved.revision)
+        return Stamp(saved.observed_at, self.arrival(saved), self.revision(saved))
+
+    def revision(self, saved: SavedStamp) -> int:
+        return min(saved.revision, self._newest)
 
 
 def _save_stamp(stamp: Stamp | Layer, now: Arrival) -> SavedStamp:
@@ -190,7 +198,7 @@ def _restore_layer(
         fragment,
         fragment.observed_at,
         clock.arrival(stamp),
-        stamp.revision,
+        clock.revision(stamp),
         source_of(saved.source, saved.source_type),
         {n: clock.stamp(s) for n, s in stamps.items()} if stamps is not None else None,
         {n: clock.stamp(s) for n, s in label_stamps.items()} if label_stamps is not None else None,

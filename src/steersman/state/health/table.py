@@ -71,8 +71,8 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A name, the reason it gives (`{field}` stands for a value), and when it holds: all of `all`, at least one
-    of `any` (where there are any), and none of `unless`."""
+    """A name, the reason it gives (`{field}` stands for a value), and when: all of `all` hold, at least
+    one of `any` (where there are any), and none of `unless`."""
 
     name: str
     detail: str
