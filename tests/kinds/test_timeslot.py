@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import steersman
 from steersman.kernel.clock import ManualClock, current_now, using_clock
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.timeslot import LEAD_TIME, TEARDOWN_BUFFER, Timeslot, TimeslotInvalid
@@ -346,3 +348,14 @@ def test_construction_refuses_exactly_what_the_rules_say(start: datetime, end: d
         assert not possible
     else:
         assert possible
+
+
+def test_only_the_two_kinds_that_say_so_ask_the_current_clock():
+    """Decision 0005: the default instant is for people. Program code takes a clock and passes `now` on."""
+    source = Path(steersman.__path__[0])
+    asks = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if "current_now" in path.read_text() and path.parent.name != "kernel"
+    }
+    assert asks == {"kinds/timeslot.py", "kinds/state.py"}
