@@ -23,12 +23,13 @@ class Wheel:
         self._seconds: list[int] = []  # a heap of the buckets' seconds
 
     def put(self, cell: Cell, at: float) -> None:
-        """Have the cell come up in that monotonic second (rounded up); an entry for later is dropped."""
+        """Have the cell come up in that monotonic second (rounded up) or before: where it is due earlier
+        already it stays there, so that writes do not fill the wheel. NEVER takes it off."""
         if at == NEVER:
             cell.alarm = NEVER
             return
         second = math.ceil(at)
-        if second == cell.alarm:
+        if second >= cell.alarm:
             return
         cell.alarm = second
         bucket = self._buckets.get(second)

@@ -1,0 +1,343 @@
+"""Health tables: their language, their cover of the twelve types, and what unknown means."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bus_facts import GPU, JOB, NODE, SERVICE, START, said, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.fields import FIELDS
+from steersman.state.health.table import (
+    Comparison,
+    Entry,
+    Planned,
+    Rule,
+    Table,
+    check_of,
+    problems,
+    table_for,
+)
+from steersman.state.health.verdict import HealthVerdict, health_of
+
+CRITICAL, DEGRADED, WARNING = HealthState.CRITICAL, HealthState.DEGRADED, HealthState.WARNING
+HEALTHY, UNKNOWN = HealthState.HEALTHY, HealthState.UNKNOWN
+
+RULES = [(kind, rule) for kind in EntityType for rule in table_for(kind).rules]
+PLANNED = [(kind, entry) for kind in EntityType for entry in table_for(kind).planned]
+
+
+def verdict(kind: EntityType, **signals: Any) -> HealthVerdict:
+    return health_of(kind, signals, START)
+
+
+def rules(found: HealthVerdict) -> list[str]:
+    return [reason.rule for reason in found.reasons]
+
+
+def satisfying(entry: Entry) -> dict[str, Any]:
+    """Signals under which the entry's conditions hold."""
+    signals: dict[str, Any] = {}
+    for test in (*entry.all, *entry.any[:1]):
+        number = next((n for n in (test.gt, test.ge, test.lt, test.le) if n is not None), None)
+        if test.lt_field is not None:
+            signals[test.field], signals[test.lt_field] = 1, 2
+        elif test.ne_field is not None:
+            signals[test.field], signals[test.ne_field] = "x", "y"
+        elif test.older_than_s is not None:
+            signals[test.field] = START - timedelta(seconds=test.older_than_s + 1)
+        elif test.share_of is not None:
+            assert test.lt is not None
+            signals[test.share_of], signals[test.field] = 1000, max(1, int(1000 * test.lt) - 1)
+        elif number is not None:
+            signals.setdefault(test.field, number + (test.gt is not None) - 0.01 * (test.lt is not None))
+        elif test.words is not None:
+            signals[test.field] = f"IDLE+{test.words[-1].lower()}"
+        elif test.in_ is not None:
+            signals[test.field] = test.in_[-1]
+        elif test.has is not None:
+            signals[test.field] = ["other", test.has[-1]]
+        else:
+            signals[test.field] = test.eq if test.eq is not None else 1
+    return signals
+
+
+@pytest.mark.parametrize("kind", EntityType)
+def test_each_type_has_a_table_that_says_when_it_is_healthy(kind: EntityType) -> None:
+    table = table_for(kind)
+    assert table.version >= 1
+    assert table.evidence, "without evidence nothing could be called healthy"
+    assert verdict(kind).health is UNKNOWN, "knowing nothing is not health"
+    assert verdict(kind, health_state="healthy").health is HEALTHY, "its source's own word counts"
+
+
+@pytest.mark.parametrize(("kind", "rule"), RULES, ids=lambda v: v.name if isinstance(v, Rule) else str(v))
+def test_each_rule_can_speak_and_gives_its_health_and_reason(kind: EntityType, rule: Rule) -> None:
+    found = health_of(kind, satisfying(rule), START)
+    (reason,) = [reason for reason in found.reasons if reason.rule == rule.name]
+    assert reason.health is rule.health
+    assert "{" not in reason.detail
+
+
+@pytest.mark.parametrize(("kind", "rule"), RULES, ids=lambda v: v.name if isinstance(v, Rule) else str(v))
+def test_a_rule_without_its_signals_is_unjudged_and_says_which_are_missing(
+    kind: EntityType, rule: Rule
+) -> None:
+    found = health_of(kind, {}, START)
+    assert found.unjudged[rule.name] == rule.fields()
+    assert rule.name not in rules(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry"), PLANNED, ids=lambda v: v.name if isinstance(v, Planned) else str(v)
+)
+def test_a_planned_state_is_a_condition_and_no_ill_health(kind: EntityType, entry: Planned) -> None:
+    found = health_of(kind, {"health_state": "healthy"} | satisfying(entry), START)
+    assert entry.name in [condition.name for condition in found.conditions]
+    assert found.health is (UNKNOWN if entry.unknown else HEALTHY)
+
+
+def test_rule_names_are_fit_to_be_documented() -> None:
+    for _, rule in RULES:
+        assert rule.name.replace("_", "").isalpha()
+        assert rule.detail
+
+
+# ---- the deep ones
+
+
+@pytest.mark.parametrize(
+    ("state", "health", "planned"),
+    [
+        ("IDLE", HEALTHY, []),
+        ("ALLOCATED", HEALTHY, []),
+        ("MIXED+PLANNED", HEALTHY, []),
+        ("IDLE+COMPLETING", HEALTHY, []),
+        ("idle+drain", HEALTHY, ["draining"]),
+        ("MIXED+DRAIN", HEALTHY, ["draining"]),
+        ("MAINTENANCE", HEALTHY, ["maintenance"]),
+        ("IDLE+RESERVED", HEALTHY, ["maintenance"]),
+        ("DOWN+MAINTENANCE", HEALTHY, ["maintenance"]),
+        ("IDLE+REBOOT_REQUESTED", HEALTHY, ["rebooting"]),
+        ("DOWN", CRITICAL, []),
+        ("DOWN*", CRITICAL, []),
+        ("DOWN+DRAIN", CRITICAL, ["draining"]),
+        ("ALLOCATED+FAIL", CRITICAL, []),
+        ("IDLE+INVALID_REG", CRITICAL, []),
+        ("IDLE+NOT_RESPONDING", DEGRADED, []),
+        ("DOWN+NOT_RESPONDING", CRITICAL, []),
+        ("IDLE+POWERED_DOWN", UNKNOWN, ["powered_down"]),
+        ("IDLE+CLOUD+POWERING_UP", UNKNOWN, ["powered_down"]),
+        ("FUTURE", UNKNOWN, ["powered_down"]),
+        ("UNKNOWN", UNKNOWN, []),
+    ],
+)
+def test_a_nodes_scheduler_states(state: str, health: HealthState, planned: list[str]) -> None:
+    found = verdict(NODE, scheduler_state=state)
+    assert (found.health, [c.name for c in found.conditions]) == (health, planned)
+
+
+def test_a_cordon_is_a_condition_and_hides_no_fault() -> None:
+    assert verdict(NODE, schedulable=False, cpu_utilization=0.1).health is HEALTHY
+    found = verdict(NODE, schedulable=False, scheduler_state="NotReady")
+    assert found.health is CRITICAL
+    assert [c.name for c in found.conditions] == ["not_schedulable"]
+
+
+def test_a_busy_node_is_not_an_ill_one() -> None:
+    assert verdict(NODE, cpu_utilization=1.0, load_1m=500.0).health is HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("signals", "health"),
+    [
+        ({"disk_utilization": 0.86}, WARNING),
+        ({"disk_utilization": 0.92}, DEGRADED),
+        ({"disk_utilization": 0.98}, CRITICAL),
+        ({"memory_utilization": 0.95}, WARNING),
+        ({"memory_pressure_full": 0.7}, CRITICAL),
+        ({"network_error_rate": 0.02}, WARNING),
+        ({"memory_utilization": 0.95, "disk_utilization": 0.98}, CRITICAL),
+    ],
+)
+def test_a_nodes_thresholds_and_the_worst_rule_counts(signals: dict[str, Any], health: HealthState) -> None:
+    assert verdict(NODE, **signals).health is health
+
+
+def test_a_gpu_without_ecc_counters_is_not_judged_on_them() -> None:
+    """Absent is not zero: DCGM does not export the ECC counters by default."""
+    found = verdict(GPU, gpu_utilization=0.5)
+    assert found.health is HEALTHY
+    assert found.unjudged["ecc_uncorrected"] == ("ecc_errors",)
+    assert "ecc_uncorrected" not in verdict(GPU, gpu_utilization=0.5, ecc_errors=0).unjudged
+
+
+def test_the_drivers_own_verdict_stands_above_single_counters() -> None:
+    assert verdict(GPU, ecc_errors=1).health is CRITICAL
+    assert verdict(GPU, ecc_errors=1, recovery_action="none").health is DEGRADED
+    assert verdict(GPU, ecc_errors=1, recovery_action="gpu_reset").health is CRITICAL
+    assert verdict(GPU, recovery_action="drain_p2p").health is WARNING
+
+
+def test_a_sticky_xid_alone_is_no_more_than_a_warning() -> None:
+    """Checklist 14: the gauge keeps its last code, so its age is not known."""
+    assert verdict(GPU, xid=79, gpu_utilization=0.1).health is WARNING
+    assert verdict(GPU, xid=79, gpu_utilization=0.1, recovery_action="none").health is HEALTHY
+    assert verdict(GPU, xid=31, gpu_utilization=0.1).health is HEALTHY, "an application's fault"
+
+
+def test_an_idle_clock_is_no_throttling() -> None:
+    assert verdict(GPU, gpu_utilization=0.0, throttle_reasons=["gpu_idle"]).health is HEALTHY
+    assert verdict(GPU, gpu_utilization=1.0, throttle_reasons=["hw_thermal_slowdown"]).health is DEGRADED
+
+
+def test_a_service_scaled_to_zero_is_idle_not_down() -> None:
+    """Checklist 12: nothing desired, nothing there."""
+    found = verdict(SERVICE, desired_replicas=0, available_replicas=0, up=False)
+    assert (found.health, [c.name for c in found.conditions]) == (HEALTHY, ["scaled_to_zero"])
+    assert verdict(SERVICE, desired_replicas=2, available_replicas=0).health is CRITICAL
+    assert verdict(SERVICE, desired_replicas=2, available_replicas=1).health is DEGRADED
+    assert verdict(SERVICE, available_replicas=0).health is HEALTHY, "without a wish there is no shortfall"
+
+
+def test_a_service_without_traffic_is_not_judged_on_errors() -> None:
+    """Checklist 17: a histogram with no traffic says nothing."""
+    found = verdict(SERVICE, up=True)
+    assert found.health is HEALTHY
+    assert {"errors_most", "errors_many", "errors_some"} <= found.unjudged.keys()
+
+
+def test_a_cancelled_job_is_somebodys_wish_and_a_failed_one_is_not() -> None:
+    assert verdict(JOB, job_state="cancelled", exit_code=143).health is HEALTHY
+    assert verdict(JOB, job_state="failed", exit_code=1).health is CRITICAL
+    assert verdict(JOB, job_state="completed", exit_code=0).health is HEALTHY
+    assert verdict(JOB, job_state="completed", exit_code=2).health is DEGRADED
+    assert verdict(JOB, job_state="unknown").health is UNKNOWN
+
+
+def test_a_config_snapshots_drift_by_word_or_by_hash() -> None:
+    kind = EntityType.CONFIG_SNAPSHOT
+    assert verdict(kind, config_hash="sha256:a").health is HEALTHY
+    assert verdict(kind, config_hash="sha256:a", baseline_hash="sha256:b").health is WARNING
+    assert verdict(kind, drift=True).health is WARNING
+    assert rules(verdict(kind, present=False, drift=True)) == ["missing"]
+
+
+def test_a_dead_run_that_its_tracker_calls_running_is_noticed() -> None:
+    kind = EntityType.EXPERIMENT_TRACKER
+    old, new = START - timedelta(hours=1), START - timedelta(seconds=5)
+    assert verdict(kind, run_state="RUNNING", heartbeat_at=old).health is WARNING
+    assert verdict(kind, run_state="RUNNING", heartbeat_at=new).health is HEALTHY
+    assert verdict(kind, run_state="FINISHED", heartbeat_at=old).health is HEALTHY
+
+
+def test_reasons_are_told_worst_first() -> None:
+    found = verdict(NODE, disk_utilization=0.98, memory_utilization=0.95)
+    assert rules(found) == ["disk_full", "disk_nearly_full", "memory_nearly_full", "disk_filling"]
+
+
+def test_why_an_entity_is_unknown_names_the_signal() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), entity_type=JOB, job_state="running"))
+    clock.advance(200)
+    entity = bus.get(JOB, "n1")
+    assert entity is not None
+    (reason,) = entity.health_reasons
+    assert (reason.health, reason.detail) == (UNKNOWN, "job_state is stale")
+
+
+# ---- the language
+
+
+def entry(**parts: Any) -> Rule:
+    return Rule(name="r", detail="d", health=WARNING, **parts)
+
+
+A, B = Comparison("cpu_utilization", gt=0.5), Comparison("memory_utilization", gt=0.5)
+tri = st.sampled_from([True, False, None])
+
+
+@given(st.lists(tri, min_size=1, max_size=3), st.lists(tri, max_size=3), st.lists(tri, max_size=2))
+def test_conditions_join_three_valued(
+    alls: list[bool | None], anys: list[bool | None], nones: list[bool | None]
+) -> None:
+    """Kleene's logic: unknown gives way to what decides without it, and to nothing else."""
+    values = [*alls, *anys, *nones]
+    tests = [Comparison(f"f{i}", eq=1) for i in range(len(values))]
+    signals = {f"f{i}": int(v) for i, v in enumerate(values) if v is not None}
+    made = entry(
+        all=tuple(tests[: len(alls)]),
+        any=tuple(tests[len(alls) : len(alls) + len(anys)]),
+        unless=tuple(tests[len(alls) + len(anys) :]),
+    )
+    expected: bool | None = False if False in alls else None if None in alls else True
+    if anys and expected is not False:
+        some: bool | None = True if True in anys else None if None in anys else False
+        expected = some if some is not True else expected
+    if True in nones:
+        expected = False
+    assert check_of(made)(signals, START) is expected
+
+
+@pytest.mark.parametrize(
+    ("test", "value", "answer"),
+    [
+        (Comparison("x", gt=1), "many", None),
+        (Comparison("x", words=("DOWN",)), 5, None),
+        (Comparison("x", older_than_s=5), "yesterday", None),
+        (Comparison("x", has=("a",)), 5, None),
+        (Comparison("x", words=("DOWN",)), "POWERED_DOWN", False),
+        (Comparison("x", words=("down",)), "Down*", True),
+    ],
+)
+def test_a_value_of_another_type_is_unknown_never_a_crash(
+    test: Comparison, value: Any, answer: bool | None
+) -> None:
+    assert check_of(entry(all=(test,)))({"x": value}, START) is answer
+
+
+def test_a_share_of_nothing_is_unknown() -> None:
+    check = check_of(entry(all=(Comparison("x", share_of="y", lt=0.5),)))
+    assert check({"x": 0, "y": 0}, START) is None
+    assert check({"x": 1}, START) is None
+    assert check({"x": 1, "y": 4}, START) is True
+
+
+def test_a_value_is_never_read_as_a_template() -> None:
+    found = verdict(NODE, scheduler_state="DOWN {scheduler_state} {0} {", cpu_utilization=0.1)
+    assert found.reasons[0].detail == "its scheduler says DOWN {scheduler_state} {0} {"
+
+
+def test_what_is_wrong_with_a_table_is_named() -> None:
+    table = Table(
+        entity_type=NODE,
+        version=1,
+        evidence=(("no_such",),),
+        rules=(
+            entry(all=(Comparison("nonsense", eq=1),)),
+            entry(all=(Comparison("load_1m"),)),
+            Rule(name="s", detail="d", health=WARNING),
+            Rule(name="t", detail="d", health=WARNING, all=(A,), unless_planned=("never",)),
+        ),
+    )
+    found = "\n".join(problems(table, NODE))
+    for part in (
+        "r: given twice",
+        "r: no field 'nonsense'",
+        "load_1m: exactly one comparison",
+        "s: has no condition",
+        "t: no planned state 'never'",
+        "evidence: no field 'no_such'",
+    ):
+        assert part in found
+    assert problems(table_for(NODE), GPU)[0] == "is for node"
+
+
+def test_tables_speak_only_of_fields_their_type_has() -> None:
+    for kind in EntityType:
+        assert problems(table_for(kind), kind) == []
+        assert all(name in FIELDS[kind] for group in table_for(kind).evidence for name in group)

@@ -1,0 +1,135 @@
+"""The recent past of an entity: sampled, bounded, never in the way of writes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from bus_facts import GPU, NODE, SERVICE, at, declare, said, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersman.kinds.entity import EntityType, HealthState
+from steersman.state.bus import StateBus
+from steersman.state.history import EntityHistory, History
+
+
+def history(bus: StateBus, kind: EntityType = NODE, entity_id: str = "n1") -> EntityHistory:
+    found = bus.history(kind, entity_id)
+    assert found is not None
+    return found
+
+
+def test_each_change_of_a_small_fleet_is_a_sample() -> None:
+    bus, clock = world()
+    for i in range(5):
+        bus.put(said(clock.now(), cpu_utilization=i / 10, hostname="h", gpu_count=8))
+        clock.advance(10)
+    samples = history(bus).samples
+    assert [s.values for s in samples] == [{"cpu_utilization": i / 10, "gpu_count": 8.0} for i in range(5)]
+    assert [s.at for s in samples] == [at(1000 + 10 * i) for i in range(5)]
+
+
+def test_a_burst_within_a_second_is_one_sample() -> None:
+    bus, clock = world()
+    for i in range(100):
+        bus.put(said(at(i), load_1m=float(i)))
+    clock.advance(1)
+    bus.put(said(at(200), load_1m=200.0))
+    assert [s.values for s in history(bus).samples] == [{"load_1m": 0.0}, {"load_1m": 200.0}]
+
+
+def test_fields_that_come_and_go_leave_gaps_not_zeros() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), load_1m=1.0))
+    clock.advance(10)
+    bus.put(said(clock.now(), "b", load_5m=5.0))
+    clock.advance(10)
+    bus.put(said(clock.now(), clear=("load_1m",)))
+    assert [s.values for s in history(bus).samples] == [
+        {"load_1m": 1.0},
+        {"load_1m": 1.0, "load_5m": 5.0},
+        {"load_5m": 5.0},
+    ]
+
+
+def test_samples_are_bounded_and_the_newest_stay() -> None:
+    bus, clock = world(history_samples_max=20)
+    for i in range(100):
+        bus.put(said(clock.now(), load_1m=float(i)))
+        clock.advance(5)
+    assert [s.values["load_1m"] for s in history(bus).samples] == [float(i) for i in range(80, 100)]
+
+
+def test_all_histories_together_are_bounded() -> None:
+    bus, clock = world(history_values_max=4_000)
+    for _ in range(100):
+        bus.put_many([said(clock.now(), entity_id=f"n{i}", load_1m=1.0) for i in range(100)])
+        clock.advance(2)
+    assert len(history(bus, entity_id="n5").samples) == 4_000 // (100 * 2)
+
+
+def test_changes_of_health_are_kept_and_silence_is_one() -> None:
+    bus, clock = world()
+    declare(bus, "a", 10.0)
+    for up in (True, True, False, True):
+        bus.put(said(clock.now(), entity_type=SERVICE, up=up))
+        clock.advance(5)
+        bus.sweep()
+    for _ in range(30):
+        clock.advance(1)
+        bus.sweep()
+    healths = [change.health for change in history(bus, SERVICE).health]
+    assert healths == [HealthState.HEALTHY, HealthState.CRITICAL, HealthState.HEALTHY, HealthState.UNKNOWN]
+
+
+def test_changes_of_health_are_bounded() -> None:
+    bus, clock = world(health_changes_max=4)
+    for i in range(20):
+        bus.put(said(clock.now(), entity_type=SERVICE, up=i % 2 == 0))
+        clock.advance(5)
+    assert len(history(bus, SERVICE).health) == 4
+
+
+def test_a_big_fleet_is_sampled_in_turn_when_it_is_looked_at() -> None:
+    """Writes of a big fleet do no sampling; each entity still gets its share of samples."""
+    bus, clock = world(history_samples_per_s=10.0)
+    declare(bus, "a", 10.0)
+    count = 300
+    for _ in range(60):
+        bus.put_many(
+            [said(clock.now(), entity_id=f"g{i}", entity_type=GPU, gpu_utilization=0.5) for i in range(count)]
+        )
+        for _ in range(10):
+            clock.advance(1)
+            while bus.sweep() == 500:
+                pass
+    per_entity = [len(history(bus, GPU, f"g{i}").samples) for i in range(20, count)]
+    assert min(per_entity) >= 5, "600 s at 10 samples a second for 300 entities"
+    assert max(per_entity) <= 25
+
+
+def test_no_history_of_what_is_not_there() -> None:
+    bus, _ = world()
+    assert bus.history(NODE, "n1") is None
+    bus.put(said(at(1), load_1m=1.0))
+    bus.forget(NODE, "n1")
+    assert bus.history(NODE, "n1") is None
+
+
+rows = st.lists(
+    st.dictionaries(st.sampled_from("abcde"), st.one_of(st.integers(0, 9), st.just("text"), st.booleans())),
+    max_size=30,
+)
+
+
+@given(rows, st.integers(1, 10))
+def test_rows_read_back_as_they_were_added(added: list[dict[str, Any]], samples_max: int) -> None:
+    kept = History()
+    for i, row in enumerate(added):
+        kept.add(at(i), row, samples_max)
+    numbers = [{n: float(v) for n, v in row.items() if type(v) is int} for row in added]
+    read = kept.read().samples
+    assert [s.values for s in read] == numbers[-samples_max:]
+    times: list[datetime] = [at(i) for i in range(len(added))][-samples_max:]
+    assert [s.at for s in read] == times
