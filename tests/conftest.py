@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,15 @@ def require_program(name: str) -> str:
     if name in os.environ.get("STEERSMAN_REAL", "").split(","):
         pytest.fail(f"{name} was installed for this run, and is not found")
     pytest.skip(f"{name} is not installed; scripts/install-servers installs it")
+
+
+def pytest_configure() -> None:
+    """Say that the main thread has no loop of its own.
+
+    Else the asyncio plugin makes one only to remember it as "the loop before", never closes it, and the
+    ResourceWarning of its collection fails whichever test runs at that moment.
+    """
+    asyncio.set_event_loop(None)
 
 
 @pytest.hookimpl(hookwrapper=True)

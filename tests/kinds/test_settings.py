@@ -80,6 +80,20 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "sources: [{name: a, driver: host}, {name: a, driver: host}]")
 
 
+def test_no_source_has_the_planes_own_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="the plane's own"):
+        read(tmp_path, "sources: [{name: steersman, driver: host}]")
+
+
+def test_no_key_is_set_by_a_variable_of_the_command_line() -> None:
+    """Goal: STEERSMAN_SERVER and its like can never come to mean a key as well."""
+    for name in RESERVED_VARIABLES:
+        settings = load(Settings, None, {name: "anything"}, reserved=RESERVED_VARIABLES)
+        assert settings == load(Settings, None, {})
+        with pytest.raises(ConfigInvalid, match="is no setting of this program"):
+            load(Settings, None, {name: "anything"})
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "x" * 200])
 def test_a_source_name_is_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigInvalid, match="a name of letters, digits"):

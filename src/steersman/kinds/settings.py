@@ -44,6 +44,9 @@ RESERVED_VARIABLES = frozenset(
 )
 """Variables of the command line, not of the configuration (decision 0003)."""
 
+OWN_SOURCE = "steersman"
+"""The source that tells of Steersman itself. Nobody else may use its name."""
+
 THIS_HOST = "this-host"
 """The source that there is when none is configured."""
 
@@ -158,6 +161,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"source names must differ; given twice: {', '.join(twice)}")
+        if OWN_SOURCE in names:
+            raise ValueError(f"no source may be named {OWN_SOURCE!r}: that is the plane's own")
         if len(names) > SOURCES_MAX:
             raise ValueError(f"{len(names)} sources; at most {SOURCES_MAX} are run by one process")
 

@@ -15,6 +15,7 @@ from steersman.kernel.clock import Clock
 from steersman.kinds.entity import EntityKey
 from steersman.kinds.fields import clean_fields
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.settings import OWN_SOURCE
 from steersman.observe.entries import Batch, Declared, Entry, Gone, Reported
 from steersman.state.bus import StateBus
 from steersman.state.outcome import MergeOutcome
@@ -22,9 +23,6 @@ from steersman.state.sources import SourceInfo
 
 SLICE_MAX = 500
 """Fragments that are merged in one go: some 2 ms, so that whoever else waits for the loop does not notice."""
-
-OWN_SOURCE = "steersman"
-"""The source that tells of Steersman itself. Nobody else may use its name."""
 
 Listener = Callable[[Entry], None]
 

@@ -32,8 +32,8 @@ from steersman.kernel.retry import Backoff
 from steersman.kernel.steps import Stepped
 from steersman.kernel.tasks import ALWAYS, Supervisor, TasksLeft, ended_within
 from steersman.kinds.fragment import StateFragment
-from steersman.kinds.settings import CONCURRENCY
-from steersman.observe.inlet import OWN_SOURCE, Inlet, salvaged, slices
+from steersman.kinds.settings import CONCURRENCY, OWN_SOURCE
+from steersman.observe.inlet import Inlet, salvaged, slices
 from steersman.observe.judge import STUCK, UP, Record, SourceHealth, shortened
 from steersman.observe.registry import Source
 from steersman.state.outcome import REFUSED
