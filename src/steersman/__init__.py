@@ -7,9 +7,11 @@ are first used, so that `import steersman` costs next to nothing (a test holds t
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own costs more to import than all of this module; checkers know the name
 if TYPE_CHECKING:
+    from typing import Any
+
     from steersman.kinds.definition import (
         ResourceDefinition,
     )

@@ -444,3 +444,36 @@ def test_any_data_is_a_lifecycle_or_a_typed_refusal(data: dict[str, Any]):
     except LifecycleInvalid:
         return
     assert Lifecycle.from_dict(machine.to_dict()) == machine
+
+
+@given(st.text(max_size=200) | st.binary(max_size=50).map(lambda raw: raw.decode("latin-1")))
+def test_any_text_is_a_lifecycle_or_a_typed_refusal_with_its_place(text: str):
+    try:
+        Lifecycle.from_yaml(text, "x.yaml")
+    except (LifecycleInvalid, YamlInvalid) as error:
+        place = (error.facts["file"], error.facts["line"] >= 1)
+    else:
+        place = ("x.yaml", True)
+    assert place == ("x.yaml", True)
+
+
+@given(st.data())
+def test_a_table_with_a_few_characters_changed_is_read_or_refused_with_its_place(data: st.DataObject):
+    """Mutations of a real table reach deeper than random text does."""
+    text = SITE
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        cut = data.draw(st.integers(0, 6))
+        text = (
+            text[:at]
+            + data.draw(st.sampled_from(["", ":", "*", "[", "{}", "&a", "\n", "  ", "x", "-", "'"]))
+            + text[at + cut :]
+        )
+    try:
+        machine = Lifecycle.from_yaml(text, "x.yaml")
+    except (LifecycleInvalid, YamlInvalid) as error:
+        lines = text.count("\n") + 2
+        place = 1 <= error.facts["line"] <= lines
+    else:
+        place = Lifecycle.from_dict(machine.to_dict()) == machine
+    assert place
