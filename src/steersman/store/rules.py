@@ -72,6 +72,8 @@ def check_commit(conditions: Sequence[Condition], writes: Sequence[Write]) -> in
         check_key(write.key)
         size_bytes += len(write.key)
         if isinstance(write, Put):
+            if not isinstance(write.value, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may not be checked
+                raise InvalidInput(f"the value of {write.key!r} is {type(write.value).__name__}, not bytes")
             if len(write.value) > VALUE_MAX_BYTES:
                 at_most(f"the value of {write.key!r}", len(write.value), VALUE_MAX_BYTES, "bytes")
             size_bytes += len(write.value)

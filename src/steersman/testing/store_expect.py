@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from steersman.kernel.clock import ManualClock
+from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.errors import SteersmanError
 from steersman.store.api import Event, Put, Store
 
@@ -17,6 +17,9 @@ empty at the check's start; a store without a disk is empty each time."""
 
 PATIENCE_S = 30.0
 """Real seconds after which something that should have come counts as never coming."""
+
+UNTIL_STEP_S = 0.002
+"""How often `until` looks: not at every turn of the loop, which would starve the store's threads."""
 
 
 def equal(actual: object, expected: object, what: str) -> None:
@@ -86,6 +89,6 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
-                await ManualClock().sleep(0)
+                await SystemClock().sleep(UNTIL_STEP_S)
     except TimeoutError:
         raise AssertionError(f"never came: {what}") from None

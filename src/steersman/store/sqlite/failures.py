@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -147,8 +149,16 @@ def from_os(error: OSError, path: Path) -> StoreUnavailable:
 
 
 def _is_full(path: Path) -> bool:
+    """Whether an I/O error comes from there being no space: SQLite tells only ENOSPC apart."""
+    limit_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     try:
         disk = os.statvfs(path.parent)
+        sizes_bytes = [file.stat().st_size for file in path.parent.glob(f"{glob.escape(path.name)}*")]
     except OSError:
         return False
+    if (
+        limit_bytes != resource.RLIM_INFINITY
+        and max(sizes_bytes, default=0) + _NEARLY_FULL_BYTES > limit_bytes
+    ):
+        return True
     return disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES

@@ -88,6 +88,11 @@ class SqliteStore:
         self._hub.close()
         await self._exits.aclose()
 
+    @property
+    def in_flight(self) -> int:
+        """Operations handed over and not yet answered; never more than `QUEUE_OPERATIONS_MAX`."""
+        return self._in_flight
+
     async def get(self, key: str) -> Record | None:
         rules.check_key(key)
         await self._before_reading()
