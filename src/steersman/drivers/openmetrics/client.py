@@ -107,13 +107,9 @@ class ExpositionClient:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            basic = None
-            if self._options.username and self._options.password is not None:
-                basic = aiohttp.BasicAuth(self._options.username, self._options.password.reveal(), "utf-8")
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=2),
                 timeout=aiohttp.ClientTimeout(total=None),  # `get` bounds the whole call
-                auth=basic,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_line_size=HEADER_MAX_BYTES,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from base64 import b64encode
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -48,7 +49,7 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         tables = [open_mapping(name) for name in self.mappings]
         tables += [self.mapping] if self.mapping is not None else []
-        self.__dict__["_tables"] = tables
+        cast("dict[str, Any]", self.__dict__)["_tables"] = tables  # kept beside the fields: no key of its own
         names = [table.name for table in tables]
         if len(set(names)) < len(names):
             raise ValueError("two mappings have one name")
@@ -59,6 +60,8 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("give one of username and password, token, or header and header_value")
         if bool(self.username) != (self.password is not None):
             raise ValueError("username and password go together")
+        if ":" in (self.username or ""):
+            raise ValueError("a username must not hold a colon: basic authentication ends it there")
         if bool(self.header) != (self.header_value is not None):
             raise ValueError("header and header_value go together")
         if "@" in urlsplit(self.url).netloc and any(ways):
@@ -77,6 +80,9 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def headers(self) -> dict[str, str]:
         """The request headers that authenticate; holds secrets."""
+        if self.username and self.password is not None:
+            pair = f"{self.username}:{self.password.reveal()}".encode()
+            return {"Authorization": f"Basic {b64encode(pair).decode()}"}
         if self.token is not None:
             return {"Authorization": f"Bearer {self.token.reveal()}"}
         if self.header is not None and self.header_value is not None:
