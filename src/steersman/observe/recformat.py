@@ -18,7 +18,6 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from struct import Struct as Layout
 from typing import Any, BinaryIO, TypeVar
 
@@ -268,12 +267,6 @@ class Reader:
             file=self._file,
             offset=offset,
         )
-
-
-def entries_of(path: Path) -> Iterator[Entry]:
-    """The entries of a file; closes it at the end."""
-    with path.open("rb") as stream:
-        yield from Reader(stream, str(path)).entries()
 
 
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)

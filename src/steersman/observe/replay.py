@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from steersman.kernel.clock import ManualClock
+from steersman.kernel.clock import ManualClock, using_clock
 from steersman.kernel.errors import InvalidInput
 from steersman.observe.entries import Batch, Entry
 from steersman.observe.inlet import Inlet
@@ -66,7 +66,7 @@ def replay(
         stream: BinaryIO = path.open("rb")
     except OSError as error:
         raise ReplayUnreadable(f"{path} can't be opened: {error.strerror}", file=str(path)) from error
-    with stream:
+    with stream, using_clock(clock):
         return _play(Reader(stream, str(path)), bus, clock, write)
 
 
