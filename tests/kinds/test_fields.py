@@ -230,6 +230,11 @@ def test_a_name_that_is_cleared_may_be_an_alias():
     assert canonical_name(EntityType.SERVICE, "colour") == "colour"
 
 
+def test_of_two_aliases_of_one_field_the_first_counts():
+    clean = clean_fields(EntityType.SERVICE, {"current_replicas": 3, "replicas": 5})
+    assert clean.fields == {"replica_count": 3, "replicas": 5}
+
+
 def test_a_problem_under_an_alias_is_told_under_the_name_that_was_sent():
     (problem,) = check_fields(EntityType.SERVICE, {"replicas": -1})
     assert problem.field == "replicas"
@@ -277,7 +282,8 @@ def test_anything_may_be_sent_and_what_is_accepted_can_be_stored(
     entity_type: EntityType, fields: dict[str, Any], data: st.DataObject
 ):
     """No value raises; each field is either accepted or named; cleaning is idempotent; the rest encodes."""
-    for name in data.draw(st.lists(st.sampled_from(sorted(FIELDS[entity_type])), max_size=4)):
+    names = sorted({*FIELDS[entity_type], *ALIASES[entity_type], "scheduler_domain", "workload_type"})
+    for name in data.draw(st.lists(st.sampled_from(names), max_size=4)):
         fields[name] = data.draw(_json)
     clean = clean_fields(entity_type, fields)
     assert len(clean.fields) + len(clean.problems) == len(fields)

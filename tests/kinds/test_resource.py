@@ -27,10 +27,12 @@ from steersman.kinds.state import (
     HostState,
     NodeState,
     PodInstanceState,
+    RefInvalid,
     ResourceRef,
     ResourceState,
     SessionPartState,
     SessionState,
+    TimedResourceState,
 )
 from steersman.kinds.timeslot import Timeslot
 
@@ -74,6 +76,7 @@ def test_an_untimed_instance_holds_the_first_layer_and_its_own_kind():
     job = Job(ResourceState(id="j", parent_ref="SessionPart/p", created_at=T0))
     assert type(job.state) is ResourceState
     assert job.ref == ResourceRef("Job", "j")
+    assert job.state.resource_type == "Job"
     assert job.parent == ResourceRef("SessionPart", "p")
     assert not hasattr(job, "timeslot")
     round_trips(job)
@@ -144,3 +147,14 @@ def test_each_kind_wraps_its_own_state(kind: str):
     cls = RESOURCE_KINDS[kind]
     instance = cls(cls.STATE(id="x", created_at=T0))
     assert instance.ref == ResourceRef(kind, "x")
+
+
+def test_a_state_of_another_kind_is_refused_and_an_alias_is_put_right():
+    assert Host(HostState(resource_type="Worker", created_at=T0)).resource_type == "Host"
+    with pytest.raises(RefInvalid, match="a Report is not a Job"):
+        Job(ResourceState(resource_type="Report", created_at=T0))
+
+
+def test_a_kind_that_we_do_not_ship_wraps_the_bases():
+    lab = TimedResource(TimedResourceState(id="l", resource_type="Lab", created_at=T0))
+    assert lab.ref == ResourceRef("Lab", "l")

@@ -60,6 +60,7 @@ def test_an_empty_list_of_sources_means_none(tmp_path: Path) -> None:
         ("sqlite:///data/x.db", "sqlite:///{folder}/data/x.db"),
         ("sqlite:////var/x.db", "sqlite:////var/x.db"),
         ("memory:", "memory:"),
+        ("memory", "memory:"),
         ("postgresql://h/db", "postgresql://h/db"),
     ],
 )

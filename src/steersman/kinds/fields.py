@@ -306,8 +306,8 @@ def _clean_slowly(entity_type: EntityType, fields: dict[str, Any]) -> CleanField
     changed = False
     for given, value in fields.items():
         name = given if given in specs else aliases.get(given, given)
-        if name is not given and name in fields:
-            name = given  # both were sent: the canonical one counts, the other stays visible in extra
+        if name is not given and (name in fields or name in clean):
+            name = given  # it was sent under two names: one counts, the other stays visible in extra
         spec = specs.get(name) or _COMMON_SPECS.get(name)
         try:
             read = _undeclared(name, value) if spec is None else _READERS[spec.type](spec, value, drift)

@@ -21,6 +21,7 @@ from steersman.kinds.state import (
     HostState,
     NodeState,
     PodInstanceState,
+    RefInvalid,
     ResourceRef,
     ResourceState,
     SessionPartState,
@@ -51,6 +52,15 @@ class ResourceInstance(Struct, Generic[StateT]):
 
     state: StateT
 
+    def __post_init__(self) -> None:
+        """A state that names no kind gets this one; one of another kind is refused (`RefInvalid`)."""
+        if self.KIND not in RESOURCE_KINDS:
+            return
+        named = KIND_ALIASES.get(self.state.resource_type, self.state.resource_type)
+        if named not in ("", self.KIND):
+            raise RefInvalid(f"{self.state.id}: a {named} is not a {self.KIND}")
+        self.state.resource_type = self.KIND
+
     @property
     def id(self) -> str:
         """Its id, unique within its kind."""
@@ -59,7 +69,7 @@ class ResourceInstance(Struct, Generic[StateT]):
     @property
     def ref(self) -> ResourceRef:
         """Its kind and id."""
-        return ResourceRef(self.state.resource_type or self.KIND, self.state.id)
+        return ResourceRef(self.state.resource_type, self.state.id)
 
     @property
     def resource_type(self) -> str:

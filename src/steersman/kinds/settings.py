@@ -174,6 +174,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         """
         if self.store is None:
             return f"sqlite:///{home / 'steersman.db'}"
+        if self.store == "memory":
+            return "memory:"  # in YAML the colon at the end would need quotes
         scheme, separator, place = self.store.partition(":///")
         if scheme != "sqlite" or not separator or place.startswith("/"):
             return self.store
