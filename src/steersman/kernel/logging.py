@@ -158,7 +158,7 @@ def _render(console: bool, out: TextIO) -> list[Processor]:
     import structlog  # see the module's docstring
 
     if not console:
-        return [structlog.processors.JSONRenderer(default=_plain, sort_keys=False)]
+        return [_first_things_first, structlog.processors.JSONRenderer(default=_plain)]
     plain = structlog.dev.plain_traceback
     return [
         structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain)
@@ -170,6 +170,12 @@ def _library_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
     event["message"] = redact_text(str(event.get("event", "")))
     event["event"] = "library_log"
     return event
+
+
+def _first_things_first(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What every line has comes first, so that lines can be read one under the other."""
+    ordered = {key: event[key] for key in ("time", "level", "logger", "event") if key in event}
+    return ordered | {key: value for key, value in event.items() if key not in ordered}
 
 
 def _plain(value: Any) -> str:

@@ -103,7 +103,6 @@ class Record:
         """The record as a fact: the `service` entity `source/<name>`."""
         fields: dict[str, Any] = {
             "up": self.state == UP,
-            "service_state": "active" if self.state == UP else "unknown",
             "error_rate": round(self.error_rate, 6),
             "latency_p50_ms": self.percentile_ms(0.50),
             "latency_p95_ms": self.percentile_ms(0.95),
