@@ -287,9 +287,10 @@ def test_anything_may_be_sent_and_what_is_accepted_can_be_stored(
         fields[name] = data.draw(_json)
     clean = clean_fields(entity_type, fields)
     assert len(clean.fields) + len(clean.problems) == len(fields)
-    again = clean_fields(entity_type, clean.fields)
-    assert again.fields is clean.fields
-    assert again.problems == ()
+    if not clean.problems:  # an alias may come into its own once the canonical field was refused
+        again = clean_fields(entity_type, clean.fields)
+        assert again.fields is clean.fields
+        assert again.problems == ()
     msgspec.json.encode(clean.fields)
     msgspec.msgpack.encode(clean.fields)
 
