@@ -304,16 +304,15 @@ DEFINITION_KINDS: Mapping[str, type[ResourceDefinition]] = {
 def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts versions as people do: 2.7 before 2.10, 2.0-rc1 before 2.0, a leading v ignored."""
     main, _, rest = version.removeprefix("v").partition("-")
-    parts = tuple(_part(text) for text in _VERSION_PART.findall(main))
-    # What follows a dash comes before the release itself, so the release gets a part that sorts after it.
-    return (
-        (*parts, (-1, 0, ""), *(_part(text) for text in _VERSION_PART.findall(rest)))
-        if rest
-        else (
-            *parts,
-            (-1, 1, ""),
-        )
-    )
+    parts = [_part(text) for text in _VERSION_PART.findall(main)]
+    if rest:
+        return (*parts, _PRERELEASE, *(_part(text) for text in _VERSION_PART.findall(rest)))
+    return (*parts, _RELEASE)
+
+
+# What follows a dash comes before the release itself, and both before any further number.
+_PRERELEASE = (-1, 0, "")
+_RELEASE = (-1, 1, "")
 
 
 def _part(text: str) -> tuple[int, int, str]:

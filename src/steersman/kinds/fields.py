@@ -120,7 +120,6 @@ ALIASES: dict[EntityType, dict[str, str]] = {
     EntityType.NODE: {
         "memory_total_bytes": "memory_total",
         "memory_available_bytes": "memory_available",
-        "io_pressure": "storage_io_pressure",
     },
     EntityType.JOB: {
         "assigned_gpus": "assigned_gpu_count",
