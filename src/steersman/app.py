@@ -219,13 +219,10 @@ class _Process:
         from steersman.api.plane import Plane
         from steersman.api.server import build_asgi
         from steersman.api.serving import HttpServer
-        from steersman.api.settings import ApiSettings, AuthSettings, ServerSettings
+        from steersman.api.settings import ApiSettings
 
         ids = SortableIds(self.clock, self.rng)
-        settings = ApiSettings(
-            server=ServerSettings(**structs.asdict(self.settings.server)),
-            auth=AuthSettings(**structs.asdict(self.settings.auth)),
-        )
+        settings = ApiSettings(server=self.settings.server, auth=self.settings.auth)
         tokens = Tokens(self.store, self.clock, ids)
         await tokens.load()
         await bootstrap_admin(tokens, self.folder)

@@ -168,7 +168,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         **env: str,
     ) -> Running:
         folder = home or tmp_path / "state"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         running = Running(folder, port, *options, env=env, file_max_bytes=file_max_bytes)
         started.append(running)
         return running

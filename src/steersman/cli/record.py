@@ -52,6 +52,7 @@ def _write(arguments: argparse.Namespace, part: Path, limit_s: float | None) -> 
             with time_limit(limit_s):
                 for chunk in plane.record():
                     file.write(chunk)
+                    file.flush()  # a machine that crashes leaves what arrived up to then
                     size += len(chunk)
         except KeyboardInterrupt:
             if not size:
