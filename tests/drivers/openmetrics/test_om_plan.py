@@ -87,7 +87,8 @@ def test_every_unit_is_one_of_itself() -> None:
 @pytest.mark.parametrize(
     "value",
     ["NaN", "+Inf", "-Inf", "9223372036854775792", "9223372036854775793", "9223372036854775794",
-     "9223372036854775795", "9.223372036854776e+18", "2147483632", "2147483635", "140737488355328", "140737488355331.0"],
+     "9223372036854775795", "9.223372036854776e+18",
+     "2147483632", "2147483635", "140737488355328", "140737488355331.0"],
 )  # fmt: skip
 def test_a_blank_is_absent_and_no_warning(value: str) -> None:
     """dcgm-exporter prints these for what a GPU does not have; none of them is a temperature, or zero."""

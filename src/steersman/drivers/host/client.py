@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import datetime
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from msgspec import Struct
 
 from steersman.drivers.host.certificate import expires_at
@@ -22,6 +25,24 @@ BODY_MAX_BYTES = 256 * 1024
 CONNECTIONS_MAX = 64
 REDIRECTS_MAX = 5
 HEADER_MAX_BYTES = 16 * 1024
+
+
+_peer_expiry: ContextVar[datetime | None] = ContextVar("peer_expiry", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes the expiry of the peer's certificate while there is a connection: a short answer has given it
+    back before anybody can ask."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport is not None else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        _peer_expiry.set(expires_at(der) if der else None)
+        return connection
 
 
 class ProbeAnswer(Struct, frozen=True):
@@ -62,6 +83,7 @@ class ProbeClient:
             await session.close()
 
     async def _ask(self, endpoint: Endpoint, began_s: float) -> ProbeAnswer:
+        _peer_expiry.set(None)
         headers = {"Accept-Encoding": "identity", "User-Agent": "steersman-probe"}
         if endpoint.header and endpoint.header_value is not None:
             headers[endpoint.header] = endpoint.header_value.reveal()
@@ -73,9 +95,9 @@ class ProbeClient:
             max_redirects=REDIRECTS_MAX,
             ssl=endpoint.verify_tls,
         ) as response:
-            expiry = _certificate_expiry(response)
             body = await _read_bounded(response)
             latency_s = self._monotonic() - began_s
+        expiry = _peer_expiry.get()
         error = ""
         if response.status not in endpoint.expect_status:
             error = f"status {response.status}"
@@ -86,7 +108,7 @@ class ProbeClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, force_close=True),
+                connector=_Connector(limit=CONNECTIONS_MAX, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=None),  # the probe has its own
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -106,14 +128,6 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
         body += chunk
     response.close()  # there is more, and nobody needs it
     return bytes(body)
-
-
-def _certificate_expiry(response: aiohttp.ClientResponse) -> datetime | None:
-    connection = response.connection
-    transport = connection.transport if connection is not None else None
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport is not None else None
-    der = tls.getpeercert(binary_form=True) if tls is not None else None
-    return expires_at(der) if der else None
 
 
 def _word(error: aiohttp.ClientError) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
@@ -20,6 +20,9 @@ from steersman.drivers.host.options import WatchedFile
 
 READ_ATTEMPTS_MAX = 3
 CHUNK_BYTES = 256 * 1024
+RACY = timedelta(seconds=2)
+"""A file that changed this short before it was read may have changed again without a new time stamp: the
+kernel stamps in ticks of some milliseconds, FAT in two seconds. It is hashed when it has settled."""
 MATCHES_MAX = 256
 """Files that one pattern may stand for."""
 ENTRIES_MAX = 20_000
@@ -41,18 +44,20 @@ class FileReading(Struct, kw_only=True):
     problem: str | None = None
 
 
-def read_watched(watched: WatchedFile, warnings: list[str]) -> list[FileReading]:
+def read_watched(watched: WatchedFile, now: datetime, warnings: list[str]) -> list[FileReading]:
     """The file, or every file that the pattern matches, in order of name."""
     if not _MAGIC & set(watched.path):
-        return [read_file(watched.path, watched.max_bytes, watched.follow_symlinks)]
+        return [read_file(watched.path, watched.max_bytes, watched.follow_symlinks, now)]
     matches = sorted(_expand(watched.path, warnings))
     if len(matches) > MATCHES_MAX:
         warnings.append(f"{watched.path} matches {len(matches)} files; the first {MATCHES_MAX} are watched")
-    return [read_file(path, watched.max_bytes, watched.follow_symlinks) for path in matches[:MATCHES_MAX]]
+    return [
+        read_file(path, watched.max_bytes, watched.follow_symlinks, now) for path in matches[:MATCHES_MAX]
+    ]
 
 
-def read_file(path: str, max_bytes: int, follow_symlinks: bool) -> FileReading:
-    """Hash one file."""
+def read_file(path: str, max_bytes: int, follow_symlinks: bool, now: datetime) -> FileReading:
+    """Hash one file, `now` being the time of day."""
     try:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode) and not follow_symlinks:
@@ -62,8 +67,11 @@ def read_file(path: str, max_bytes: int, follow_symlinks: bool) -> FileReading:
             )
         for _ in range(READ_ATTEMPTS_MAX):
             reading = _read_once(path, max_bytes, follow_symlinks)
-            if reading is not None:
-                return reading
+            if reading is None:
+                continue
+            if reading.modified_at is not None and abs(now - reading.modified_at) < RACY:
+                reading.hash, reading.problem = None, "changed a moment ago; hashed at the next look"
+            return reading
     except FileNotFoundError:
         return FileReading(path=path, present=False)
     except OSError as error:

@@ -133,7 +133,7 @@ class JobTracker:
         for position, (entity_id, track) in enumerate(ended):
             if track.ended_s is None:
                 track.ended_s = now_s
-                track.facts.fields = _ended_fields(track)
+                track.facts = JobFacts(entity_id, _ended_fields(track), track.facts.labels)
             elif now_s - track.ended_s >= track.rule.keep_ended or len(ended) - position > ENDED_MAX:
                 del self._tracks[entity_id]
                 seen.gone.append(entity_id)
@@ -160,6 +160,8 @@ def _groups(
 def _has_ancestor(process: ProcessReading, chosen: dict[int, ProcessReading], table: ProcessTable) -> bool:
     parent = process.parent
     for _ in range(DEPTH_MAX):
+        if parent == process.pid:
+            return False  # a circle, as two readings of a changing table can show
         if parent in chosen:
             return True
         above = table.processes.get(parent)

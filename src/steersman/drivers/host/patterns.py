@@ -9,6 +9,7 @@ repetition, a choice inside a repetition, back references and look-around.
 from __future__ import annotations
 
 import re
+import warnings
 
 SUBJECT_MAX_CHARS = 512
 """Text that a pattern is tried on; with at most two repetitions the worst case is below 10^8 steps."""
@@ -25,8 +26,10 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     """The compiled pattern. Raises ValueError, which says what is not allowed and why."""
     _check(text)
     try:
-        return re.compile(text)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # "possible nested set": what it means may change, so not accepted
+            return re.compile(text)
+    except (re.error, Warning) as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from error
 
 

@@ -63,7 +63,7 @@ class Snapshots:
         before = len(first)
         told: set[str] = set()
         for watched in self._files:
-            readings = read_watched(watched, seen.warnings)
+            readings = read_watched(watched, now, seen.warnings)
             read = {reading.path for reading in readings}
             if len(readings) != 1 or readings[0].path != watched.path:
                 # A file that a pattern once matched and that is no longer there is missing, not forgotten.
