@@ -169,6 +169,40 @@ def test_a_critical_signal_that_is_stale_is_unknown() -> None:
     assert [e.health_state for e in bus.entities()] == [HealthState.UNKNOWN]
 
 
+def test_silence_of_one_source_is_told_where_only_its_own_fields_change() -> None:
+    """The entity as a whole stays fresh, but its health rested on the field that aged: that is a change."""
+    bus, clock = world()
+    declare(bus, "metrics", 10.0)
+    declare(bus, "slurm", 10.0)
+    bus.put(said(clock.now(), "slurm", scheduler_state="DOWN"))
+    told: list[tuple[str, HealthState]] = []
+    for _ in range(8):
+        bus.put(said(clock.now(), "metrics", cpu_utilization=0.1, memory_utilization=0.1))
+        for _ in range(9):
+            clock.advance(1)
+            revision = bus.revision
+            bus.sweep()
+            told += [(e.freshness, e.health_state) for e in bus.changed_since(revision)]
+    assert told[0] == ("fresh", HealthState.HEALTHY), "nobody says any more that it is down"
+
+
+def test_health_that_changes_by_the_clock_alone_is_told() -> None:
+    """A tracked run whose heartbeat stops while its tracker still calls it running."""
+    bus, clock = world()
+    declare(bus, "mlflow", 60.0)
+    kind = EntityType.EXPERIMENT_TRACKER
+    heartbeat = clock.now()
+    told: list[HealthState] = []
+    for _ in range(15):
+        bus.put(said(clock.now(), "mlflow", entity_type=kind, run_state="RUNNING", heartbeat_at=heartbeat))
+        for _ in range(60):
+            clock.advance(1)
+            revision = bus.revision
+            bus.sweep()
+            told += [e.health_state for e in bus.changed_since(revision)]
+    assert told == [HealthState.WARNING]
+
+
 def test_a_source_that_comes_back_revives_what_it_holds_without_repeating_it() -> None:
     bus, clock = world()
     declare(bus, "a", 10.0, repeats=False)

@@ -20,7 +20,8 @@ from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
 from steersman.state.feed import EntityFilter, Feed, Pump, Subscription
-from steersman.state.freshness import FRESH, FRESH_CADENCES, Freshness, freshness_of, roll_up
+from steersman.state.freshness import FRESH, FRESH_CADENCES, Freshness, freshness_of
+from steersman.state.health.verdict import is_timed
 from steersman.state.history import EntityHistory
 from steersman.state.index import Index
 from steersman.state.layer import (
@@ -199,8 +200,7 @@ class StateBus:
             self._tombstones.dig_up(cell)
         cell.layers = layers
         self._revise(cell)
-        state, left_s = roll_up(cell.key.entity_type, layers, arrival)
-        self._upkeep.settle(cell, state, arrival.monotonic + left_s)
+        self._upkeep.settle(cell, arrival)
         if arrival.monotonic >= cell.sample_at:
             self._upkeep.sample(cell, arrival)
         if verdict != MERGED:
@@ -216,11 +216,10 @@ class StateBus:
         cell.layers = (layer,)
         self._revise(cell)
         left_s = FRESH_CADENCES * source.cadence_s + source.lag_s - age_s(layer, arrival)
-        if left_s >= 0:
-            self._upkeep.settle(cell, FRESH, arrival.monotonic + left_s)
+        if left_s >= 0 and not is_timed(cell.key.entity_type):
+            self._upkeep.note(cell, FRESH, FRESH, arrival.monotonic + left_s)
         else:
-            state, left_s = roll_up(cell.key.entity_type, cell.layers, arrival)
-            self._upkeep.settle(cell, state, arrival.monotonic + left_s)
+            self._upkeep.settle(cell, arrival)
         if arrival.monotonic >= cell.sample_at:
             self._upkeep.sample(cell, arrival)
         self._counts["created"] += 1
@@ -460,8 +459,7 @@ class StateBus:
             if heard is None or heard.monotonic < layer.arrival.monotonic:
                 layer.source.heard = layer.arrival
         if cell.layers:
-            state, left_s = roll_up(key.entity_type, cell.layers, now)
-            self._upkeep.settle(cell, state, now.monotonic + left_s)
+            self._upkeep.settle(cell, now)
         else:
             self._upkeep.bury(cell, now.monotonic, tombstone_left_s)
         return True

@@ -18,8 +18,8 @@ class Cell:
     - `layers`: what is known; empty for a tombstone. `ghost`: a tombstone's last layers, for display.
     - `revision`: the bus revision of its last change; -1 once it is forgotten altogether.
     - `floor`: when it was last deleted; nothing observed up to then counts any more.
-    - `announced`: the freshness that subscribers were last told.
-    - `plain`: announced as fresh, and one layer for each source: what the hot path takes on itself.
+    - `announced`: how current it was, in one word (`Standing.signature`), when subscribers were last told.
+    - `plain`: fresh as a whole, and one layer for each source: what the hot path takes on itself.
     - `bucket`: its place in checkpoints; -1 until one is made.
     - `alarm`: monotonic second at which the wheel looks at it next; NEVER where it is not on the wheel.
     - `sample_at`: monotonic second from which the next change is sampled for `history`.

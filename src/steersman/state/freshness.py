@@ -8,6 +8,7 @@ dead source said is fresh.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import intern
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -88,14 +89,21 @@ def judge_field(written: Written, pace: str, now: Arrival) -> tuple[str, float]:
 class Standing(NamedTuple):
     """Where an entity stands: its values, the class of each, and the class of the whole.
 
-    `values` is not to be changed: it may be a fragment's own dict. `change_s` is in how many seconds the
-    class of the whole may change if nothing is heard, or earlier; infinite where time changes nothing.
+    `values` is not to be changed: it may be a fragment's own dict. `change_s` is in how many seconds a class
+    may change if nothing is heard, or earlier; infinite where time changes nothing.
     """
 
     values: Mapping[str, Any]
     states: dict[str, str]
     state: str
     change_s: float
+
+    @property
+    def signature(self) -> str:
+        """All classes in one word: what silence may change, and what subscribers are then told of. Equal to
+        `state` where every field is fresh."""
+        late = [f"{name} {state}" for name, state in self.states.items() if state != FRESH]
+        return intern(f"{self.state}: {', '.join(late)}") if late else self.state
 
 
 def standing_of(
@@ -144,12 +152,6 @@ def standing_of(
     else:
         state = STALE
     return Standing(values, states, state, change_s)
-
-
-def roll_up(entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:
-    """The class of the whole, and in how many seconds it may change."""
-    standing = standing_of(entity_type, layers, now)
-    return standing.state, standing.change_s
 
 
 def _by_word(layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:

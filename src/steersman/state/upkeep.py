@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator
 
 from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
-from steersman.state.freshness import FRESH, roll_up
+from steersman.state.freshness import FRESH, standing_of
+from steersman.state.health.verdict import is_timed
 from steersman.state.index import Index
 from steersman.state.layer import Arrival
 from steersman.state.limits import BusLimits
 from steersman.state.sampler import Sampler
 from steersman.state.sources import Source
 from steersman.state.tombstones import Tombstones
+from steersman.state.view import snapshot_of
 
 DELETED = "deleted"
 """What a tombstone is announced as."""
+TIMED_LOOK_S = 30.0
+"""How often an entity is looked at whose health rules read the clock (a heartbeat that is too old)."""
 
 
 class Upkeep:
@@ -33,10 +37,15 @@ class Upkeep:
         self.sampler = Sampler(limits)
         self.tombstones = Tombstones(limits.tombstones_max, limits.tombstone_ttl_s)
 
-    def settle(self, cell: Cell, state: str, alarm: float) -> None:
-        """Note the freshness that is told from now on, and when it may change."""
+    def settle(self, cell: Cell, now: Arrival) -> None:
+        """Note how current the entity is now, and when that may change."""
+        state, signature, change_s = _judge(cell, now)
+        self.note(cell, state, signature, now.monotonic + change_s)
+
+    def note(self, cell: Cell, state: str, signature: str, alarm: float) -> None:
+        """As `settle`, for one who knows the class, what it is told as, and when to look again."""
         layers = cell.layers
-        cell.announced = state
+        cell.announced = signature
         cell.plain = state == FRESH and (
             len(layers) == 1 or len({layer.source.name for layer in layers}) == len(layers)
         )
@@ -99,15 +108,16 @@ class Upkeep:
 
     def _look(self, cell: Cell, now: Arrival) -> None:
         """The entity may have aged: tell of it if so, and come back when it may again."""
-        state, left_s = roll_up(cell.key.entity_type, cell.layers, now)
-        if state != cell.announced:
+        state, signature, change_s = _judge(cell, now)
+        if signature != cell.announced:
             self._revise(cell)
             self._counts["announced"] += 1
             self.sampler.note_health(cell, now)
         elif self.sampler.is_due(cell, now.monotonic):
             self.sample(cell, now)
         # Never the second that is being swept, or the sweep would not end.
-        self.settle(cell, state, max(now.monotonic + left_s, math.floor(now.monotonic) + 1))
+        alarm = max(now.monotonic + change_s, math.floor(now.monotonic) + 1)
+        self.note(cell, state, signature, alarm)
 
     def _drop(self, cell: Cell) -> None:
         self._index.remove(cell)
@@ -126,3 +136,14 @@ class Upkeep:
                 return cell
             del self._revived[0]
         return None
+
+
+def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float]:
+    """Its class, all classes in one word, and in how many seconds to look again."""
+    entity_type = cell.key.entity_type
+    standing = standing_of(entity_type, cell.layers, now)
+    if not is_timed(entity_type):
+        return standing.state, standing.signature, standing.change_s
+    # A rule of its table reads the clock, so its health may change while every field stays as it is.
+    health = snapshot_of(entity_type, cell.layers, now)[1]
+    return standing.state, f"{standing.signature}; {health}", min(standing.change_s, TIMED_LOOK_S)

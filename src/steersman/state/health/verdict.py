@@ -102,6 +102,14 @@ def health_of(
     return HealthVerdict(health, reasons, tuple(c for _, c in conditions), unjudged, compiled.table.name)
 
 
+@cache
+def is_timed(entity_type: EntityType) -> bool:
+    """Whether a rule of that type reads the clock, so that health may change with no field changing."""
+    table = table_for(entity_type)
+    tests = (t for entry in (*table.rules, *table.planned) for t in (*entry.all, *entry.any, *entry.unless))
+    return any(test.older_than_s is not None for test in tests)
+
+
 def _planned(compiled: _Compiled, signals: Signals, now: datetime) -> tuple[tuple[Planned, Condition], ...]:
     return tuple(
         (entry, Condition(entry.name, _fill(entry.detail, signals)))
