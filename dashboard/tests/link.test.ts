@@ -71,6 +71,19 @@ describe('the line', () => {
     link.stop();
   });
 
+  test('resumes after a heartbeat that moved its place on', async () => {
+    const { link, events, calls } = rig();
+    link.start();
+    await settle();
+    calls[0]?.send('id: 5\nevent: hello\ndata: {}\n\n: still here\nid: 90\n\n');
+    await settle();
+    calls[0]?.end();
+    await settle(RETRY_MAX_MS);
+    expect(calls[1]?.headers['Last-Event-ID']).toBe('90');
+    expect(events).toHaveLength(1);
+    link.stop();
+  });
+
   test('says since when it is lost, from the first failure on', async () => {
     const { link, states } = rig([0, 0, 0]);
     link.start();

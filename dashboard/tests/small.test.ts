@@ -6,6 +6,7 @@ import { TYPE_ORDER } from '../src/lib/format';
 import { columnsFor } from '../src/lib/grid';
 import { labelsOf } from '../src/lib/labels';
 import { referenceOf, relatedTo } from '../src/lib/related';
+import { isAnother, scriptOf } from '../src/lib/release';
 import { keyOf } from '../src/lib/wire';
 import { entity } from './make';
 
@@ -88,4 +89,18 @@ test('entities that name another are found from both sides, within their scope',
   expect(referenceOf(gpu, 'model_name')).toBeUndefined();
   expect(relatedTo(node, fleet)).toEqual([keyOf(gpu)]);
   expect(relatedTo(service, fleet)).toEqual([keyOf(deployment)]);
+});
+
+describe('an upgrade of the server', () => {
+  const html = '<script type="module" crossorigin src="./assets/index-BAVGJN_k.js"></script>';
+  test('is seen by the name of the script', () => {
+    expect(scriptOf(html)).toBe('index-BAVGJN_k.js');
+    expect(isAnother(html, 'http://127.0.0.1:7440/assets/index-BAVGJN_k.js')).toBe(false);
+    expect(isAnother(html, 'http://127.0.0.1:7440/assets/index-AAAAAAAA.js')).toBe(true);
+  });
+  test('is not seen in a page that is none of ours', () => {
+    expect(isAnother('<h1>Steersman is running</h1>', 'http://127.0.0.1:7440/assets/index-AAAAAAAA.js')).toBe(
+      false,
+    );
+  });
 });

@@ -59,6 +59,16 @@ describe('the event stream', () => {
     expect(parse(['id: 9\0\ndata: x\n\n'], '7').events).toEqual([{ id: '7', name: 'message', data: 'x' }]);
   });
 
+  test('a heartbeat moves the id on without an event; an unfinished event does not', () => {
+    const events: ServerEvent[] = [];
+    const parser = new SseParser({ onEvent: (event) => events.push(event) }, '7');
+    parser.feed(': still here\nid: 8\n\nid: 9\ndata: half');
+    expect(parser.lastId).toBe('8');
+    parser.feed('\n\n');
+    expect(parser.lastId).toBe('9');
+    expect(events).toEqual([{ id: '9', name: 'message', data: 'half' }]);
+  });
+
   test('an unfinished event is not told', () => {
     expect(parse(['id: 4\ndata: half']).events).toEqual([]);
   });

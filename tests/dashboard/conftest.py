@@ -7,6 +7,8 @@ leaves the server's origin fails the test that opened it.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+BUILD_TIMEOUT_S = 600
 STEP_TIMEOUT_MS = 15_000
 """Time that the page is given for anything: generous, for a machine that does much else meanwhile."""
 
@@ -37,7 +40,8 @@ document.addEventListener('securitypolicyviolation', (event) => {
 
 @pytest.fixture(scope="session")
 def start_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Plane]]:
-    """Starts planes and ends them with the session."""
+    """Starts planes and ends them with the session. What they serve is built from the sources as they are."""
+    subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, check=True, timeout=BUILD_TIMEOUT_S)
     started: list[Plane] = []
 
     def start(home: Path | None = None, **options: Any) -> Plane:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,10 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 Open = Callable[..., Page]
+STEP_TIMEOUT_MS = 15_000
+"""Time that a page is given for anything: generous, for a machine that does much else meanwhile."""
+
+expect.set_options(timeout=STEP_TIMEOUT_MS)
 
 
 def rows(page: Page) -> Locator:
@@ -303,6 +308,26 @@ def test_a_lost_server_is_said_and_found_again(
     expect(row(page, "after")).to_be_visible()
     expect(row(page, "before")).to_be_visible()
     assert is_marked(page)
+
+
+def test_a_page_that_missed_too_much_reads_the_list_again(
+    start_plane: Callable[..., Plane], open_page: Open, tmp_path: Path
+) -> None:
+    """More changed while the line was cut than the server sends again: it says resync; the page is right."""
+    plane = start_plane(tmp_path)
+    page = open_page(plane, "#/entities/job", allow=("ERR_", "Failed to load resource"))
+    live(page)
+    page.route("**/api/v1/watch", lambda route: route.abort())
+    plane.stop()
+    expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "reconnecting")
+    again = start_plane(tmp_path, port=plane.port)
+    for start in range(0, 21_000, 3000):
+        again.push([fragment("job", f"j{index:05d}", cluster="m") for index in range(start, start + 3000)])
+    page.unroute("**/api/v1/watch")
+    expect(page.get_by_role("grid")).to_have_attribute("aria-rowcount", "21001")
+    with urllib.request.urlopen(f"{again.url}/metrics", timeout=30) as answer:
+        metrics = answer.read().decode()
+    assert re.search(r"^steersman_watch_resyncs_total [1-9]", metrics, re.MULTILINE)
 
 
 def test_a_token_is_asked_for_and_kept_out_of_addresses(

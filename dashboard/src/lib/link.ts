@@ -126,7 +126,6 @@ export class Link {
             this.#attempt = 0;
             this.#lostAt = 0;
             onEvent(event);
-            this.#lastId = event.id;
           },
           onRetry: (delayMs) => (this.#firstMs = Math.min(RETRY_MAX_MS, Math.max(100, delayMs))),
         },
@@ -140,6 +139,7 @@ export class Link {
         silence.reset();
         onHeard?.();
         parser.feed(value);
+        this.#lastId = parser.lastId;
       }
     } finally {
       silence.end();

@@ -6,6 +6,7 @@
 import { ApiError, apiUrl, getJson, getToken, setToken } from './api';
 import { readEvent } from './events';
 import { Fleet } from './fleet';
+import { isAnother } from './release';
 import { Link, type LinkState } from './link';
 import type { ServerEvent } from './sse';
 import { keyFrom, keyOf, readEntity, type SourceStatus } from './wire';
@@ -40,6 +41,8 @@ class Live {
   /** Whether the fleet is larger than this page holds. */
   cut = $state(false);
   sources = $state.raw<SourceStatus[]>([]);
+  /** Whether the server was upgraded and has another build of this page. */
+  outdated = $state(false);
   /** Why the list or the sources could not be read; "" if they could. */
   trouble = $state('');
   #skewMs = 0;
@@ -105,6 +108,7 @@ class Live {
         // The list is read once the stream runs, so that no change falls between the two. A line that was
         // lost goes on where it was and needs no list.
         if (!this.loaded) this.#reload();
+        else void this.#checkRelease();
         break;
       case 'resync':
         this.#reload();
@@ -178,6 +182,16 @@ class Live {
     this.#changed();
   }
 
+  /** After a line was lost and came back: is this still the server's page? */
+  async #checkRelease(): Promise<void> {
+    try {
+      const page = await fetch(apiUrl(''), { cache: 'no-store' });
+      if (page.ok) this.outdated = isAnother(await page.text(), import.meta.url);
+    } catch {
+      // Lost again; the next line asks again.
+    }
+  }
+
   /** Ages are told by the server's clock; a difference below a few seconds is the header's own coarseness. */
   #setClock(headers: Headers): void {
     const date = Date.parse(headers.get('Date') ?? '');
@@ -188,7 +202,7 @@ class Live {
   }
 
   async #readSources(): Promise<void> {
-    if (this.link.kind === 'locked' || document.hidden) return;
+    if (!['live', 'connecting'].includes(this.link.kind) || document.hidden) return;
     try {
       const { body } = await getJson<{ items: SourceStatus[] }>('api/v1/sources');
       this.sources = body.items;

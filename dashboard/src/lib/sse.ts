@@ -30,6 +30,8 @@ export class SseParser {
   #sink: SseSink;
   #rest = '';
   #started = false;
+  /** The id that the next dispatch makes the stream's. */
+  #nextId: string;
   #id: string;
   #name = '';
   #data: string[] = [];
@@ -38,8 +40,10 @@ export class SseParser {
   constructor(sink: SseSink, lastId = '') {
     this.#sink = sink;
     this.#id = lastId;
+    this.#nextId = lastId;
   }
 
+  /** The id of the last whole event, also of one that held nothing else (a heartbeat moves it on so). */
   get lastId(): string {
     return this.#id;
   }
@@ -83,13 +87,14 @@ export class SseParser {
     } else if (field === 'event') {
       this.#name = value;
     } else if (field === 'id' && !value.includes('\0')) {
-      this.#id = value;
+      this.#nextId = value;
     } else if (field === 'retry' && /^\d+$/.test(value)) {
       this.#sink.onRetry?.(Number(value));
     }
   }
 
   #dispatch(): void {
+    this.#id = this.#nextId;
     const name = this.#name || 'message';
     const lines = this.#data;
     this.#name = '';
