@@ -36,7 +36,9 @@ class FragmentInvalid(InvalidInput):
     title = "Fragment invalid"
 
 
-class StateFragment(Struct, frozen=True):
+# Plain data can't form cycles. Untracked, a fleet's fragments are not walked by each full collection, which
+# would cost as much as decoding them.
+class StateFragment(Struct, frozen=True, gc=False):
     """Part of an entity's state, as one source saw it at `observed_at`.
 
     - `source_type`: the kind of source (`prometheus`, `host`, ...). `source` is its configured name, and

@@ -41,14 +41,14 @@ _PATH = re.compile(r" - at `\$(?P<path>.*)`$")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
-class PushError(Struct, frozen=True):
+class PushError(Struct, frozen=True, gc=False):
     """Why a fragment was not taken: a code for programs, a sentence for people."""
 
     code: str
     detail: str
 
 
-class PushResult(Struct, frozen=True):
+class PushResult(Struct, frozen=True, gc=False):
     """What became of the item at `index` (from 0): created, merged, partial, stale or invalid."""
 
     index: int
