@@ -117,4 +117,4 @@ class WatchSession:
         revision = int(event_id)
         if revision != self.after:
             self.after = revision
-            self._told.clear()
+            self._told = {key: told for key, told in self._told.items() if told > revision}
