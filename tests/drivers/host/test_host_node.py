@@ -200,7 +200,7 @@ def pci(kind: str, maker: str) -> dict[str, str]:
         ({"dev/nvidia0": ""}, True, True),
         ({"proc/driver/nvidia/version": "", "sys/bus/pci/devices/.keep": ""}, True, True),
     ],
-    ids=["nothing to look at", "no PCI bus", "integrated", "3D controller", "accelerator", "device", "driver"],
+    ids=["nothing to look at", "no bus", "integrated", "3D controller", "accelerator", "device", "driver"],
 )  # fmt: skip
 def test_whether_there_are_accelerators(
     tmp_path: Path, files: dict[str, str], known: bool, found: bool

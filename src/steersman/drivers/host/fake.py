@@ -4,6 +4,9 @@
 function and error by error, so that the real client is what runs on it.
 """
 
+# The method names of FakeNvmlLibrary are pynvml's own.
+# ruff: noqa: N802
+
 from __future__ import annotations
 
 import threading
@@ -135,7 +138,7 @@ class FakeNvmlLibrary:
         self._mended.set()
         self._mended = threading.Event()
 
-    def nvmlInit(self) -> None:  # noqa: N802 - pynvml's own name, as all below
+    def nvmlInit(self) -> None:
         if self.missing:
             raise _error(
                 "NVML_ERROR_LIBRARY_NOT_FOUND"
@@ -144,13 +147,13 @@ class FakeNvmlLibrary:
             )
         self.opened += 1
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
+    def nvmlShutdown(self) -> None:
         self.opened -= 1
 
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+    def nvmlSystemGetDriverVersion(self) -> str:
         return "550.90.07"
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         if self.fault == "hang":
             self._mended.wait(HANG_MAX_S)
         if self.fault == "refuse":
@@ -159,61 +162,61 @@ class FakeNvmlLibrary:
             raise _error("NVML_ERROR_UNKNOWN")
         return len(self.gpus)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
         gpu = self.gpus[index]
         if gpu.lost:
             raise _error("NVML_ERROR_GPU_IS_LOST")
         return gpu
 
-    def nvmlDeviceGetUUID(self, handle: Any) -> str:  # noqa: N802
+    def nvmlDeviceGetUUID(self, handle: Any) -> str:
         return handle.uuid
 
-    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+    def nvmlDeviceGetName(self, handle: Any) -> str:
         return handle.name
 
-    def nvmlDeviceGetPciInfo(self, handle: Any) -> Any:  # noqa: N802
+    def nvmlDeviceGetPciInfo(self, handle: Any) -> Any:
         return _Value(busId=_have(handle.bus_id))
 
-    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:  # noqa: N802
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:
         if handle.reset_required:
             raise _error("NVML_ERROR_RESET_REQUIRED")
         gpu, memory = _have(handle.utilization)
         return _Value(gpu=gpu, memory=memory)
 
-    def nvmlDeviceGetMemoryInfo(self, handle: Any, version: int | None = None) -> Any:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, version: int | None = None) -> Any:
         total, used, reserved = _have(handle.memory)
         if version is None:
             return _Value(total=total, used=used + reserved, free=total - used - reserved)
         return _Value(total=total, used=used, reserved=reserved, free=total - used - reserved)
 
-    def nvmlDeviceGetTemperature(self, handle: Any, _sensor: int) -> int:  # noqa: N802
+    def nvmlDeviceGetTemperature(self, handle: Any, _sensor: int) -> int:
         return _have(handle.temperature)
 
-    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:
         return _have(handle.power_mw)
 
-    def nvmlDeviceGetEnforcedPowerLimit(self, handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: Any) -> int:
         return _have(handle.limit_mw)
 
-    def nvmlDeviceGetClockInfo(self, handle: Any, kind: int) -> int:  # noqa: N802
+    def nvmlDeviceGetClockInfo(self, handle: Any, kind: int) -> int:
         return _have(handle.clocks)[0 if kind == pynvml.NVML_CLOCK_SM else 1]
 
-    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:
         return _have(handle.reasons)
 
-    def nvmlDeviceGetTotalEccErrors(self, handle: Any, kind: int, _counter: int) -> int:  # noqa: N802
+    def nvmlDeviceGetTotalEccErrors(self, handle: Any, kind: int, _counter: int) -> int:
         return _have(handle.ecc)[0 if kind == pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED else 1]
 
-    def nvmlDeviceGetRemappedRows(self, handle: Any) -> tuple[int, int, int, int]:  # noqa: N802
+    def nvmlDeviceGetRemappedRows(self, handle: Any) -> tuple[int, int, int, int]:
         return _have(handle.rows)
 
-    def nvmlDeviceGetMigMode(self, handle: Any) -> tuple[int, int]:  # noqa: N802
+    def nvmlDeviceGetMigMode(self, handle: Any) -> tuple[int, int]:
         return (0, 0) if handle.mig is None else (1, 1)
 
-    def nvmlDeviceGetMaxMigDeviceCount(self, _handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetMaxMigDeviceCount(self, _handle: Any) -> int:
         return 7
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, slot: int) -> Any:  # noqa: N802
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, slot: int) -> Any:
         parts: dict[int, str] = handle.mig
         if slot >= len(parts):
             raise _error("NVML_ERROR_NOT_FOUND")
@@ -225,17 +228,17 @@ class FakeNvmlLibrary:
         part.rows = (instance, 0, 0, 0)  # where the fake keeps its number
         return part
 
-    def nvmlDeviceGetGpuInstanceId(self, handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetGpuInstanceId(self, handle: Any) -> int:
         return _have(handle.rows)[0]
 
-    def nvmlDeviceGetComputeInstanceId(self, _handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetComputeInstanceId(self, _handle: Any) -> int:
         return 0
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[Any]:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[Any]:
         processes: dict[int, int | None] = _have(handle.processes)
         return [_Value(pid=pid, usedGpuMemory=used) for pid, used in processes.items()]
 
-    def nvmlDeviceGetFieldValues(self, handle: Any, ids: list[int]) -> list[Any]:  # noqa: N802
+    def nvmlDeviceGetFieldValues(self, handle: Any, ids: list[int]) -> list[Any]:
         known = {
             pynvml.NVML_FI_DEV_MEMORY_TEMP: handle.memory_temperature,
             pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: handle.recovery,
