@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,9 +20,11 @@ from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
 from steersman.state.checkpoint import PREFIX, Checkpoint
 from steersman.state.limits import BusLimits
+from steersman.state.revisions import RevisionBlocks
 from steersman.state.saved import BUCKET_FORMAT, BucketDamaged, unpack
 from steersman.store.api import Put, StoreUnavailable
 from steersman.store.memory import MemoryStore
+from steersman.store.sqlite import SqliteStore
 
 
 def a_store() -> MemoryStore:
@@ -169,10 +172,9 @@ async def test_a_damaged_bucket_is_named_and_the_others_load(damage: Any) -> Non
         assert whole.warnings == (), "the next save puts the store right"
 
 
-async def test_a_bucket_that_unpacks_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersman.state.saved.UNPACKED_MAX_BYTES", 1000)
-    with pytest.raises(BucketDamaged):
-        unpack(bytes([BUCKET_FORMAT]) + zlib.compress(bytes(100_000)))
+def test_a_bucket_that_unpacks_without_end_is_refused() -> None:
+    with pytest.raises(BucketDamaged, match="too large"):
+        unpack(bytes([BUCKET_FORMAT]) + zlib.compress(bytes(100_000)), 1000)
 
 
 async def test_an_entity_type_of_another_version_is_left_out_and_named() -> None:
@@ -217,6 +219,24 @@ async def test_data_that_can_not_be_saved_costs_only_its_entity() -> None:
         report = await Checkpoint(bus, store, clock).save()
         assert report.dropped == 1
         assert len(await restarted(store, later(clock, 1))) == 3000
+
+
+async def test_over_a_real_file_and_a_real_restart(tmp_path: Path) -> None:
+    """SQLite, revisions and checkpoint together, as the program uses them."""
+    clock = ManualClock(at(1000))
+    seen: list[int] = []
+    for turn in range(3):
+        async with SqliteStore(tmp_path / "state.db", clock=clock, rng=seeded_rng(turn)) as store:
+            blocks = RevisionBlocks(store)
+            bus = StateBus(clock, first_revision=await blocks.open())
+            checkpoint = Checkpoint(bus, store, clock, revisions=blocks)
+            report = await checkpoint.restore()
+            assert report.entities == 50 * (turn > 0)
+            clock.advance(10)
+            bus.put_many([said(clock.now(), entity_id=f"n{i}", load_1m=float(turn)) for i in range(50)])
+            seen += [entity.revision for entity in bus.entities()]
+            await checkpoint.save()
+    assert len(set(seen)) == 150
 
 
 class FullStore(MemoryStore):

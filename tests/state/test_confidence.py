@@ -45,6 +45,16 @@ def test_missing_expected_fields_lower_coverage_and_are_named() -> None:
     assert coverage.detail == "1 of 3 expected fields are known (missing: memory_utilization, gpu_count)"
 
 
+def test_knowing_something_else_is_worth_something() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), entity_type=SERVICE, up=False))
+    assert items(bus, SERVICE)["coverage"] == 0.3333
+    bus.put(said(clock.now(), entity_type=SERVICE, error_rate=1.0))
+    assert items(bus, SERVICE)["coverage"] == 0.6667
+    bus.put(said(clock.now(), entity_type=SERVICE, latency_p95_ms=3.0))
+    assert items(bus, SERVICE)["coverage"] == 1.0
+
+
 def test_age_lowers_freshness_field_by_field() -> None:
     bus, clock = world()
     declare(bus, "a", 10.0)

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.errors import TooMany
-from steersman.state import feed as feed_room
 from steersman.state.bus import StateBus
-from steersman.state.feed import Delta, EntityFilter, Subscription
+from steersman.state.feed import DELTA_ENTITIES_MAX, Delta, EntityFilter, Subscription
 
 
 def deltas(subscription: Subscription) -> Iterator[Delta]:
@@ -119,7 +118,7 @@ def test_many_changes_come_in_bounded_deltas_without_loss() -> None:
     bus.put_many([said(at(1), entity_id=name) for name in names])
     bus.flush()
     parts = [[e.entity_id for e in delta.entities] for delta in deltas(subscription)]
-    assert max(len(part) for part in parts) == feed_room.DELTA_ENTITIES_MAX
+    assert max(len(part) for part in parts) == DELTA_ENTITIES_MAX
     assert [name for part in parts for name in part] == names
 
 
@@ -151,9 +150,8 @@ def test_a_subscriber_that_never_reads_costs_nothing_and_blocks_nobody() -> None
     assert seen == 1000
 
 
-def test_closing_gives_the_place_back_and_places_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    bus, _ = world()
-    monkeypatch.setattr(feed_room, "SUBSCRIPTIONS_MAX", 2)
+def test_closing_gives_the_place_back_and_places_are_bounded() -> None:
+    bus, _ = world(subscriptions_max=2)
     one = bus.subscribe()
     bus.subscribe()
     with pytest.raises(TooMany):

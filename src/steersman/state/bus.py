@@ -87,7 +87,11 @@ class StateBus:
         self._tombstones = self._upkeep.tombstones
         self._first_revision = first_revision
         self.feed = Feed(
-            self._log, self._clock, lambda: self._revision, lambda cell: self._view(cell, self._now())
+            self._log,
+            self._clock,
+            lambda: self._revision,
+            lambda cell: self._view(cell, self._now()),
+            self._limits.subscriptions_max,
         )
         """What subscribers read; see `subscribe`."""
 

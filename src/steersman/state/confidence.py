@@ -2,7 +2,8 @@
 
 - *freshness*: mean over the fields that count (the expected ones that are known; where none is, all):
   fresh 1, stale 0.5, expired 0.
-- *coverage*: expected fields that are known, of all expected ones. A type that expects none has 1.
+- *coverage*: expected fields that are known, of all expected ones; whatever else is known (events apart)
+  counts as one more that was expected and is there. A type that expects none has 1.
 - *sources*: mean over the sources that hold a field: alive 1, last attempt failed 0.7, dead 0.
 - *agreement*: of the fields that at least two living sources speak of, the share on which they agree.
 
@@ -11,6 +12,7 @@ The same fragments, sources and time give the same score: nothing is learned and
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from msgspec import Struct
@@ -81,7 +83,7 @@ def score_of_one(entity_type: EntityType, layer: Layer, states: dict[str, str], 
         total += WEIGHTS.get(states[name], 0.0)
     score = round(total / len(counted), _DIGITS) if counted else 0.0
     if expected:
-        score *= round(len(known) / len(expected), _DIGITS)
+        score *= _share(entity_type, states)
     return round(score * round(_trust(layer, now), _DIGITS), _DIGITS)
 
 
@@ -105,10 +107,23 @@ def _coverage(entity_type: EntityType, known: dict[str, Written]) -> ConfidenceI
     if not expected:
         return ConfidenceItem("coverage", 1.0, "no field is expected of this type")
     missing = [name for name in expected if name not in known]
-    score = (len(expected) - len(missing)) / len(expected)
     detail = f"{len(expected) - len(missing)} of {len(expected)} expected fields are known"
     detail += f" (missing: {', '.join(missing)})" if missing else ""
-    return ConfidenceItem("coverage", round(score, _DIGITS), detail)
+    detail += ", and others are" if _has_others(entity_type, known) else ""
+    return ConfidenceItem("coverage", _share(entity_type, known), detail)
+
+
+def _share(entity_type: EntityType, known: Collection[str]) -> float:
+    """The score of coverage. That a service is up is worth something where its latency is not known."""
+    expected = _EXPECTED[entity_type]
+    there = sum(name in known for name in expected)
+    others = _has_others(entity_type, known)
+    return round((there + others) / (len(expected) + others), _DIGITS)
+
+
+def _has_others(entity_type: EntityType, known: Collection[str]) -> bool:
+    expected = _EXPECTED[entity_type]
+    return any(name not in expected and pace_of(entity_type, name) != EVENT for name in known)
 
 
 def _sources(known: dict[str, Written], layers: tuple[Layer, ...], now: Arrival) -> ConfidenceItem:

@@ -29,7 +29,6 @@ SCAN_MAX = 20_000
 """Changes looked through for one delta: about 2 ms."""
 DELTAS_KEPT_MAX = 256
 """Deltas kept for others who ask the same between two flushes."""
-SUBSCRIPTIONS_MAX = 10_000
 FLUSH_GAP_S = 0.05
 """Flushes are at least so far apart: an entity that changes more often is told of once in that time."""
 
@@ -136,11 +135,13 @@ class Feed:
         clock: Clock,
         revision: Callable[[], int],
         view: Callable[[Cell], CanonicalEntity],
+        subscriptions_max: int,
     ) -> None:
         self._log = log
         self._clock = clock
         self._newest = revision
         self._view = view
+        self._subscriptions_max = subscriptions_max
         self.horizon = revision()
         self._subscriptions: set[Subscription] = set()
         self._waiting: asyncio.Event | None = None
@@ -154,10 +155,9 @@ class Feed:
     def subscribe(self, wanted: EntityFilter | None = None, after: int | None = None) -> Subscription:
         """A place in the changes: from now on, or from the revision `after` that a subscriber had reached
         before. If that is not (or no longer) known here, its first delta says resync. Raises `TooMany`."""
-        if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
-            raise TooMany(
-                f"{SUBSCRIPTIONS_MAX} subscriptions are open; close some first", limit=SUBSCRIPTIONS_MAX
-            )
+        limit = self._subscriptions_max
+        if len(self._subscriptions) >= limit:
+            raise TooMany(f"{limit} subscriptions are open; close some first", limit=limit)
         start = self.horizon if after is None else after
         lost = not self._log.base <= start <= self._newest()
         subscription = Subscription(self, wanted or EVERYTHING, start, lost=lost)

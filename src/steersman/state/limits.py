@@ -31,6 +31,7 @@ HISTORY_SAMPLES_PER_S = 500.0
 """Samples taken each second over all entities: bounds the work, and so the resolution in big fleets."""
 HEALTH_CHANGES_MAX = 32
 DRIFT_MAX = 256
+SUBSCRIPTIONS_MAX = 10_000
 
 
 class BusLimits(Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class BusLimits(Struct, frozen=True, kw_only=True):
     history_samples_per_s: float = HISTORY_SAMPLES_PER_S
     health_changes_max: int = HEALTH_CHANGES_MAX
     drift_max: int = DRIFT_MAX
+    subscriptions_max: int = SUBSCRIPTIONS_MAX
 
 
 class FutureTimestamp(InvalidInput):

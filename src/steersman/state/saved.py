@@ -88,14 +88,14 @@ def pack(saved_at: datetime, cells: list[SavedCell]) -> bytes:
     return bytes([BUCKET_FORMAT]) + zlib.compress(_ENCODER.encode(SavedBucket(saved_at, cells)), COMPRESSION)
 
 
-def unpack(value: bytes) -> SavedBucket:
-    """The part. Raises `BucketDamaged`."""
+def unpack(value: bytes, bytes_max: int = UNPACKED_MAX_BYTES) -> SavedBucket:
+    """The part, which may unpack to `bytes_max`. Raises `BucketDamaged`."""
     if not value or value[0] != BUCKET_FORMAT:
         found = value[0] if value else "none"
         raise BucketDamaged(f"format {found}; this version reads format {BUCKET_FORMAT}")
     inflate = zlib.decompressobj()
     try:
-        raw = inflate.decompress(value[1:], UNPACKED_MAX_BYTES)
+        raw = inflate.decompress(value[1:], bytes_max)
         if not inflate.eof:
             raise BucketDamaged("its end is missing, or it is too large")
         return _DECODER.decode(raw)
