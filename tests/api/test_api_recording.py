@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+import pytest
 
 from steersman.kinds.fragment import StateFragment
 from steersman.observe.entries import Batch
@@ -64,3 +65,18 @@ async def test_what_was_pushed_over_http_is_in_it(world: Any, address: str, frag
 async def test_a_recording_takes_role_operator(guarded: Any) -> None:
     refused = await guarded.http.get("/api/v1/recording", headers=await guarded.bearer("viewer"))
     assert (refused.status_code, refused.json()["code"]) == (403, "role_too_low")
+
+
+async def test_it_ends_by_itself_after_the_time_that_was_asked_for(world: Any, address: str) -> None:
+    """Whole, with its footer: a recording of an hour is told from one that was cut."""
+    async with httpx2.AsyncClient() as http:
+        answer = await http.get(f"{address}/api/v1/recording?seconds=0.2", timeout=30)
+    _, reader = ids_in(answer.content)
+    reader.require_complete()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "1e9"])
+async def test_a_time_that_is_none_is_refused(address: str, seconds: str) -> None:
+    async with httpx2.AsyncClient() as http:
+        answer = await http.get(f"{address}/api/v1/recording?seconds={seconds}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")

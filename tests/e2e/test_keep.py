@@ -84,6 +84,7 @@ def test_record_stops_after_its_time_and_keeps_what_is_there(up: Up, tmp_path: P
     assert "--force" in again.stderr
     summary = replayed(running.home / "b.rec", tmp_path / "out", seed=0)
     assert summary["entries"] >= 1
+    assert summary["complete"]
     running.stop()
 
 

@@ -20,6 +20,7 @@ from steersman.api.access import (
 from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
 from steersman.api.entities import EntityPage
 from steersman.api.problems import InvalidParameter, UnknownParameter
+from steersman.api.recording import SECONDS_MAX
 from steersman.api.routes import ROUTES, Role, Route
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
 from steersman.api.tokens import TokenList
@@ -89,10 +90,18 @@ PUSH_PARAMETERS: list[dict[str, Any]] = [
         "schema": {"type": "string", "enum": ["all", "errors"], "default": "all"},
     }
 ]
+RECORDING_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "seconds",
+        "in": "query",
+        "description": "How long to record; without it, until the connection ends",
+        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": SECONDS_MAX},
+    }
+]
 RAW_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "watch": WATCH_PARAMETERS,
     "push_fragments": PUSH_PARAMETERS,
-    "recording": [],
+    "recording": RECORDING_PARAMETERS,
 }
 """Parameters of the routes that the framework does not serve."""
 

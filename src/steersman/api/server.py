@@ -122,7 +122,7 @@ class Api:
     def _query_names(self) -> dict[str, tuple[str, ...]]:
         names: dict[str, tuple[str, ...]] = {
             "push_fragments": ("results",),
-            "recording": (),
+            "recording": ("seconds",),
             "watch": ("kinds", "after"),
         }
         for route in ROUTES:

@@ -20,7 +20,7 @@ OPTIONS = (
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record until the time is over or Ctrl-C; both are a proper end."""
+    """Record until the time is over, or until Ctrl-C: what arrived by then is kept."""
     from steersman.cli.screen import note
     from steersman.cli.units import show_size
 
@@ -43,17 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(arguments: argparse.Namespace, part: Path, limit_s: float | None) -> int:
     """Stream the recording into the file; its size in bytes."""
-    from steersman.cli.connection import connect, time_limit
+    from steersman.cli.connection import connect
 
     size = 0
     part.unlink(missing_ok=True)
     with connect(arguments) as plane, os.fdopen(_create(part), "wb") as file:
         try:
-            with time_limit(limit_s):
-                for chunk in plane.record():
-                    file.write(chunk)
-                    file.flush()  # a machine that crashes leaves what arrived up to then
-                    size += len(chunk)
+            for chunk in plane.record(limit_s):
+                file.write(chunk)
+                file.flush()  # a machine that crashes leaves what arrived up to then
+                size += len(chunk)
         except KeyboardInterrupt:
             if not size:
                 raise

@@ -96,9 +96,10 @@ class AsyncSteersman:
                 failure = error
             await self._transport.pause(session.cut(failure, self._transport.now_s()))
 
-    async def record(self) -> AsyncIterator[bytes]:
-        """The bytes of a recording of what arrives from now on, until the iterator is closed."""
-        async with self._transport.stream(calls.recording()) as chunks:
+    async def record(self, limit_s: float | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a recording of what arrives from now on, until the iterator is closed. One that ends
+        by itself after `limit_s` is whole; one that is closed early is good up to its last frame."""
+        async with self._transport.stream(calls.recording(limit_s)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -92,9 +92,10 @@ class Steersman:
                 failure = error
             self._transport.pause(session.cut(failure, self._transport.now_s()))
 
-    def record(self) -> Iterator[bytes]:
-        """The bytes of a recording of what arrives from now on, until the iterator is closed."""
-        with self._transport.stream(calls.recording()) as chunks:
+    def record(self, limit_s: float | None = None) -> Iterator[bytes]:
+        """The bytes of a recording of what arrives from now on, until the iterator is closed. One that ends
+        by itself after `limit_s` is whole; one that is closed early is good up to its last frame."""
+        with self._transport.stream(calls.recording(limit_s)) as chunks:
             yield from chunks
 
     def sources(self) -> list[shapes.SourceStatus]:

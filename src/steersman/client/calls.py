@@ -234,9 +234,10 @@ def watch(kinds: Iterable[EntityType], after: int | None) -> Call[None]:
     return Call("GET", _path("watch", query=query), _nothing, headers=headers)
 
 
-def recording() -> Call[None]:
-    """The stream of a recording's bytes."""
-    return Call("GET", _path("recording"), _nothing)
+def recording(limit_s: float | None = None) -> Call[None]:
+    """The stream of a recording's bytes; it ends by itself, whole, after `limit_s`."""
+    query = [("seconds", f"{limit_s:g}")] if limit_s is not None else []
+    return Call("GET", _path("recording", query=query), _nothing)
 
 
 def read_entity(body: bytes | msgspec.Raw) -> CanonicalEntity:
