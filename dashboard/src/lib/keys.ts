@@ -8,16 +8,17 @@ export function isTyping(target: EventTarget | null): boolean {
   );
 }
 
-export const SHORTCUTS: [string, string][] = [
-  ['/', 'search'],
-  ['j k or ↓ ↑', 'next and previous row'],
-  ['Enter', 'open the row'],
-  ['Home End, PgUp PgDn', 'jump through a table'],
-  ['r', 'put held rows in order'],
-  ['Esc', 'leave the search, close, go back'],
-  ['g o', 'overview'],
-  ['g e', 'entities'],
-  ['g s', 'sources'],
-  ['t', 'light or dark'],
-  ['?', 'this list'],
+/** For the list that `?` shows: the keys, and what they do. */
+export const SHORTCUTS: [string[], string][] = [
+  [['/'], 'search'],
+  [['j', 'k', '↓', '↑'], 'next and previous row'],
+  [['Home', 'End', 'PgUp', 'PgDn'], 'jump through a table'],
+  [['Enter'], 'open the row'],
+  [['r'], 'put held rows in order'],
+  [['Esc'], 'leave the search, close, go back'],
+  [['g', 'o'], 'overview'],
+  [['g', 'e'], 'entities'],
+  [['g', 's'], 'sources'],
+  [['t'], 'light or dark'],
+  [['?'], 'this list'],
 ];
