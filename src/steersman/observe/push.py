@@ -9,7 +9,7 @@ event loop serves others, so the largest body does not hold up anybody.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -33,6 +33,8 @@ ITEMS_MAX = 250_000
 RAW_SHOWN_MAX_CHARS = 60
 
 INVALID = "invalid"
+ITEM, LINE = "item", "line"
+"""What errors call an item of a body, by its form."""
 Results = Literal["all", "errors"]
 
 _decode_item = msgspec.json.Decoder(StateFragment).decode
@@ -79,27 +81,23 @@ class Push:
     ) -> None:
         self._inlet = inlet
         self._clock = clock
-        self._body_max_bytes = body_max_bytes
-        self._line_max_bytes = line_max_bytes
-        self._items_max = items_max
+        self._bounds = _Bounds(body_max_bytes, line_max_bytes, items_max)
 
     async def take_array(self, body: bytes, *, results: Results = "all") -> PushAnswer:
         """A JSON array of fragments. Raises `TooLarge`, `PushMalformed` (nothing was taken then)."""
-        if len(body) > self._body_max_bytes:
-            raise self._too_large("body", self._body_max_bytes)
-        tray = _Tray(self._inlet, "item", results)
+        if len(body) > self._bounds.body_bytes:
+            raise _too_large(self._bounds.body_bytes)
+        tray = _Tray(self._inlet, ITEM, results, self._bounds)
         try:
             items = _decode_array(body)
         except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is one: no array
             await self._take_malformed(body, tray, error)
             return tray.answer()
-        if len(items) > self._items_max:
-            raise TooLarge(
-                f"{len(items)} fragments; at most {self._items_max} are taken at once", limit=self._items_max
-            )
-        for item in items:
-            if tray.put(item):
-                await self._clock.sleep(0)
+        if len(items) > self._bounds.items:
+            raise _too_many(self._bounds.items)
+        for start in range(0, len(items), SLICE_MAX):
+            tray.put(items[start : start + SLICE_MAX])
+            await self._clock.sleep(0)  # others first
         return tray.answer()
 
     async def take_lines(self, chunks: AsyncIterable[bytes], *, results: Results = "all") -> PushAnswer:
@@ -108,21 +106,12 @@ class Push:
         Raises `TooLarge` at the bound of the body or its items; what came before is taken in by then, and
         the error's `facts` say how much: `accepted`, `stale`, `invalid`.
         """
-        tray = _Tray(self._inlet, "line", results)
+        tray = _Tray(self._inlet, LINE, results, self._bounds)
         try:
             async for lines in self._lines(chunks):
-                for line in lines:
-                    if line is not None and (not line or line.isspace()):
-                        tray.skip()
-                        continue
-                    if tray.count >= self._items_max:
-                        raise TooLarge(
-                            f"more than {self._items_max} fragments in one push", limit=self._items_max
-                        )
-                    if line is None:
-                        tray.refuse("too_large", f"longer than {self._line_max_bytes} bytes")
-                    elif tray.put(line):
-                        await self._clock.sleep(0)
+                for start in range(0, len(lines), SLICE_MAX):
+                    tray.put(lines[start : start + SLICE_MAX])
+                    await self._clock.sleep(0)
         except TooLarge as error:
             answer = tray.answer()
             error.facts |= {"accepted": answer.accepted, "stale": answer.stale, "invalid": answer.invalid}
@@ -136,10 +125,8 @@ class Push:
             for text in split_array(body):
                 if text is None:
                     await self._clock.sleep(0)
-                elif len(texts) >= self._items_max:
-                    raise TooLarge(
-                        f"more than {self._items_max} fragments in one push", limit=self._items_max
-                    )
+                elif len(texts) >= self._bounds.items:
+                    raise _too_many(self._bounds.items)
                 else:
                     texts.append(text)
         except PushMalformed as error:
@@ -148,9 +135,9 @@ class Push:
             byte = _BYTE.search(str(cause))
             facts = error.facts | ({"byte": int(byte[1])} if byte is not None else {})
             raise PushMalformed(f"{error.detail} ({_said(cause)})", **facts) from None
-        for text in texts:  # only now: a body that can't be cut is refused whole, not taken in half
-            if tray.put(text):
-                await self._clock.sleep(0)
+        for start in range(0, len(texts), SLICE_MAX):  # only now: a body that can't be cut is refused whole
+            tray.put(texts[start : start + SLICE_MAX])
+            await self._clock.sleep(0)
 
     async def _lines(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[bytes | None]]:
         """The lines of a stream without their ends, those of a chunk together; None for one that is too long,
@@ -160,11 +147,11 @@ class Push:
         held_bytes = 0
         async for chunk in chunks:
             size += len(chunk)
-            if size > self._body_max_bytes:
-                raise self._too_large("body", self._body_max_bytes)
+            if size > self._bounds.body_bytes:
+                raise _too_large(self._bounds.body_bytes)
             first, *others = chunk.split(b"\n")
             held_bytes += len(first)
-            if held_bytes <= self._line_max_bytes:
+            if held_bytes <= self._bounds.line_bytes:
                 held.append(first)
             else:
                 held = []
@@ -172,96 +159,92 @@ class Push:
                 continue
             *ends, rest = others
             lines = [self._line(held, held_bytes)]
-            lines += [end if len(end) <= self._line_max_bytes else None for end in ends]
+            lines += [end if len(end) <= self._bounds.line_bytes else None for end in ends]
             held, held_bytes = [rest], len(rest)
             yield lines
         if held_bytes:
             yield [self._line(held, held_bytes)]
 
     def _line(self, parts: list[bytes], size: int) -> bytes | None:
-        if size > self._line_max_bytes:
+        if size > self._bounds.line_bytes:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _too_large(self, what: str, limit: int) -> TooLarge:
-        return TooLarge(f"the {what} has more than {limit} bytes; send it in parts", limit=limit)
+
+class _Bounds(Struct, frozen=True):
+    body_bytes: int
+    line_bytes: int
+    items: int
 
 
 class _Tray:
     """Items of one push on their way in: decoded, held to their types, merged a slice at a time."""
 
-    def __init__(self, inlet: Inlet, word: str, results: Results) -> None:
-        self.count = 0
+    def __init__(self, inlet: Inlet, word: str, results: Results, bounds: _Bounds) -> None:
         self._inlet = inlet
         self._word = word
         self._all = results == "all"
+        self._bounds = bounds
+        self._count = 0
         self._blank = 0
         self._accepted = self._stale = self._invalid = 0
-        self._ready: list[StateFragment] = []
-        self._places: list[tuple[int, int]] = []
         self._results: list[PushResult] = []
 
-    def put(self, text: bytes | Raw) -> bool:
-        """Decode and judge one item; True where a slice was merged, so that it is time to breathe."""
+    def put(self, texts: Sequence[bytes | None]) -> None:
+        """Take a slice of items in: decode and judge each, merge the good ones.
+
+        None stands for a line that was too long; a blank line is no item. Raises `TooLarge` at the bound on
+        items; those before it are in.
+        """
+        ready: list[StateFragment] = []
+        places: list[tuple[int, int]] = []
+        is_observed = self._inlet.is_observed
         try:
-            fragment = _decode_item(text)
-        except msgspec.DecodeError as error:
-            self.refuse(*_explained(error, bytes(text)))
-            return False
-        except SteersmanError as error:
-            self.refuse(error.code, error.detail)
-            return False
-        except RecursionError:
-            self.refuse("item_malformed", "nested deeper than anything that can be read")
-            return False
-        if self._inlet.is_observed(fragment.source):
-            self.refuse(
-                "source_reserved",
-                f"source: {fragment.source!r} is observed by this server itself; push under another name",
-            )
-            return False
-        clean = cleaned(fragment)
-        if isinstance(clean, Refusal):
-            self.refuse("fragment_invalid", "; ".join(clean.problems))
-            return False
-        self._ready.append(clean)
-        self._places.append((self.count, self.count + self._blank))
-        self.count += 1
-        if len(self._ready) < SLICE_MAX:
-            return False
-        self._merge()
-        return True
-
-    def skip(self) -> None:
-        """A blank line: no item, but it counts when lines are named."""
-        self._blank += 1
-
-    def refuse(self, code: str, detail: str) -> None:
-        """The next item is not taken."""
-        self._refuse(self.count, self.count + self._blank, code, detail)
-        self.count += 1
+            for text in texts:
+                if self._word == LINE and text is not None and _is_blank(text):
+                    self._blank += 1
+                    continue
+                if self._count >= self._bounds.items:
+                    raise _too_many(self._bounds.items)
+                if text is None:
+                    self._refuse_next("too_large", f"longer than {self._bounds.line_bytes} bytes")
+                    continue
+                try:
+                    clean = cleaned(_decode_item(text))
+                except (msgspec.DecodeError, SteersmanError, RecursionError) as error:
+                    self._refuse_next(*_explained(error, bytes(text)))
+                    continue
+                if isinstance(clean, Refusal):
+                    self._refuse_next("fragment_invalid", "; ".join(clean.problems))
+                elif is_observed(clean.source):
+                    self._refuse_next("source_reserved", _RESERVED.format(clean.source))
+                else:
+                    ready.append(clean)
+                    places.append((self._count, self._blank))
+                    self._count += 1
+        finally:
+            self._merge(ready, places)
 
     def answer(self) -> PushAnswer:
-        """Merge what is left and answer."""
-        self._merge()
+        """The verdicts, in the order of the items."""
         self._results.sort(key=_index)
         return PushAnswer(self._accepted, self._stale, self._invalid, self._results)
 
-    def _refuse(self, index: int, place: int, code: str, detail: str) -> None:
+    def _refuse_next(self, code: str, detail: str) -> None:
+        self._refuse(self._count, self._blank, code, detail)
+        self._count += 1
+
+    def _refuse(self, index: int, blank: int, code: str, detail: str) -> None:
         self._invalid += 1
         # Items count from 0 like their index, lines from 1 as in any editor.
-        number = place + 1 if self._word == "line" else index
-        error = PushError(code, f"{self._word} {number}: {detail}")
-        self._results.append(PushResult(index, INVALID, error))
+        number = index + blank + 1 if self._word == LINE else index
+        self._results.append(PushResult(index, INVALID, PushError(code, f"{self._word} {number}: {detail}")))
 
-    def _merge(self) -> None:
-        if not self._ready:
-            return
-        outcomes = self._inlet.take(self._ready)
-        for (index, place), outcome in zip(self._places, outcomes, strict=True):
+    def _merge(self, ready: list[StateFragment], places: list[tuple[int, int]]) -> None:
+        for (index, blank), outcome in zip(places, self._inlet.take(ready), strict=True):
             verdict = outcome.verdict
             if verdict == REFUSED and outcome.error is not None:
-                self._refuse(index, place, outcome.error.code, outcome.error.detail)
+                self._refuse(index, blank, outcome.error.code, outcome.error.detail)
                 continue
             if verdict == STALE:
                 self._stale += 1
@@ -269,16 +252,33 @@ class _Tray:
                 self._accepted += 1
             if self._all:
                 self._results.append(PushResult(index, verdict))
-        self._ready = []
-        self._places = []
+
+
+def _is_blank(text: bytes) -> bool:
+    return not text or text.isspace()
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body has more than {limit} bytes; send it in parts", limit=limit)
+
+
+def _too_many(limit: int) -> TooLarge:
+    return TooLarge(f"more than {limit} fragments in one push; send it in parts", limit=limit)
 
 
 def _index(result: PushResult) -> int:
     return result.index
 
 
-def _explained(error: msgspec.DecodeError, text: bytes) -> tuple[str, str]:
+_RESERVED = "source: {!r} is observed by this server itself; push under another name"
+
+
+def _explained(error: Exception, text: bytes) -> tuple[str, str]:
     """Code and sentence for an item that can't be decoded."""
+    if isinstance(error, SteersmanError):
+        return error.code, error.detail
+    if isinstance(error, RecursionError):
+        return "item_malformed", "nested deeper than anything that can be read"
     said = _said(error)
     if not isinstance(error, msgspec.ValidationError):
         if not text:
