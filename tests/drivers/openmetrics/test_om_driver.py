@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import socket
 import subprocess
 import tracemalloc
@@ -261,3 +262,33 @@ async def test_prometheus_by_a_table_of_its_own(tmp_path: Path, real_program: Ca
         await driver.close()
         process.terminate()
         process.wait()
+
+
+async def test_any_body_is_an_observation_or_a_source_error() -> None:
+    """Whatever a server sends as a page, in either format: fragments and warnings, or one typed error."""
+    chance = random.Random(7)
+    shapes = [
+        PAGE,
+        b"node_load1{",
+        b"# EOF\n",
+        b'x{a="',
+        b"\xff\xfe",
+        b"NaN",
+        b"1e999",
+        b"\r\n",
+        b"\0",
+        b"node_load5 -1\n",
+    ]
+    body = b""
+    async with serving(lambda _: Response(body, content_type=kind)) as web:
+        for _ in range(150):
+            kind = chance.choice(["text/plain", "application/openmetrics-text", ""])
+            body = b"".join(chance.choices(shapes, k=chance.randrange(6))) + chance.randbytes(
+                chance.randrange(40)
+            )
+            try:
+                seen = await observe(web)
+            except SourceError as error:
+                assert error.detail.startswith(web.url)
+            else:
+                assert seen.complete == (not seen.warnings)
