@@ -9,8 +9,8 @@ import pytest
 from steersman.store import hub as hub_module
 from steersman.store.api import Event, FutureRevision, Record
 from steersman.store.hub import Changes, Commit, WatchHub
-from steersman.store.rules import future_revision
-from steersman.testing.store_expect import take
+from steersman.store.rules import closed, future_revision
+from steersman.testing.store_expect import ended, take
 
 
 def commit(revision: int, *keys: str, size_bytes: int = 0) -> Commit:
@@ -179,6 +179,23 @@ async def test_one_wake_up_for_a_group_of_commits() -> None:
     assert taken == list(range(1, 101)), "all of it in one turn of the loop"
     hub.close()
     await asyncio.gather(*tasks)
+
+
+async def test_closing_ends_a_watcher_that_reads_history() -> None:
+    history = History()
+
+    async def read(prefix: str, after: int, place: int | None) -> Changes:
+        await history.gate.wait()
+        raise closed("the store")
+
+    hub = WatchHub(read, revision=1)
+    history.gate.clear()
+    async with hub.watch("", 0) as events:
+        waiting = asyncio.ensure_future(ended(events))
+        await asyncio.sleep(0)
+        hub.close()
+        history.gate.set()
+        await waiting
 
 
 async def test_channels_go_with_their_last_watcher() -> None:

@@ -35,7 +35,11 @@ LEASE_KEYS_MAX = 10_000
 """Keys that may hang on one lease: they all go in one commit when it ends."""
 
 
-class Record(Struct, frozen=True):
+# gc=False: these hold text, bytes and numbers (an Event a Record), so no cycle can run through them, and
+# millions of them cost the garbage collector nothing.
+
+
+class Record(Struct, frozen=True, gc=False):
     """A key's value at a revision: `revision` is that of its last write, `lease` the id it hangs on."""
 
     key: str
@@ -56,21 +60,21 @@ class Page(Struct, frozen=True):
     after: str | None
 
 
-class Check(Struct, frozen=True):
+class Check(Struct, frozen=True, gc=False):
     """A commit's condition: the key is at this version (0: it does not exist)."""
 
     key: str
     version: int
 
 
-class Held(Struct, frozen=True):
+class Held(Struct, frozen=True, gc=False):
     """A commit's condition: the lease is alive and has this epoch. Else `LeaseExpired`."""
 
     lease: str
     epoch: int
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, gc=False):
     """Set a key. With `lease` it goes when the lease goes; without, it stays, even if it hung on one."""
 
     key: str
@@ -78,7 +82,7 @@ class Put(Struct, frozen=True):
     lease: str | None = None
 
 
-class Delete(Struct, frozen=True):
+class Delete(Struct, frozen=True, gc=False):
     """Remove a key; a key that does not exist is no error and no event."""
 
     key: str
@@ -88,7 +92,7 @@ Condition = Check | Held
 Write = Put | Delete
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One change that a watcher sees. `record` is None for a deletion (by hand, or because a lease ended)."""
 
     key: str

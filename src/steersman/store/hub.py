@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from steersman.kernel.bounds import MIB
 from steersman.store import rules
-from steersman.store.api import Event
+from steersman.store.api import Event, StoreClosed
 
 RING_EVENTS_MAX = 16_384
 """Events of the newest commits that are kept in memory for watchers that are a little behind."""
@@ -226,10 +226,15 @@ class HubWatch:
             if channel is None or self._hub.closed:
                 raise StopAsyncIteration
             if not self._take(channel):
-                if self._place is None:
-                    await self._read()
-                else:
+                if self._place is not None:
                     await self._sleep(channel)
+                    continue
+                try:
+                    await self._read()
+                except StoreClosed:
+                    if self._hub.closed:
+                        raise StopAsyncIteration from None  # the end, as for one that slept
+                    raise
         event = self._ready[self._next]
         self._next += 1
         return event

@@ -183,6 +183,15 @@ async def test_opened_twice(tmp_path: Path) -> None:
         assert await keys(store) == ["a"]
 
 
+async def test_opened_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "store.db")
+    async with make(tmp_path / "store.db"):
+        assert isinstance(await refusal(tmp_path / "link.db"), StoreLocked)
+    async with make(tmp_path / "link.db") as store:
+        await put(store, "a")
+        assert isinstance(await refusal(tmp_path / "store.db"), StoreLocked)
+
+
 async def test_another_process_has_it(tmp_path: Path) -> None:
     """A worker holds the file; the refusal names its pid; once it was killed, the file is free."""
     path = tmp_path / "store.db"

@@ -89,8 +89,8 @@ async def test_a_sweep_is_done_in_pieces_and_goes_on_after_a_restart(tmp_path: P
     )
     for number in range(count):
         put = Put(f"k/{number % 10}", b"v")
-        writer.put([CommitOperation(loop.create_future(), 0, conditions=[], writes=[put])])
-    writer.put([CompactOperation(loop.create_future(), 0, before_revision=count)])
+        writer.put([CommitOperation(loop.create_future(), conditions=[], writes=[put])])
+    writer.put([CompactOperation(loop.create_future(), before_revision=count)])
     writer.end()
     thread = OwnedThread("writer", writer.run, writer.end).start()
     await ended.wait()

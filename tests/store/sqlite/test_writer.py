@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steersman.kernel.bounds import KIB, MIB
 from steersman.kernel.clock import ManualClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import OwnedThread
 from steersman.store.api import Check, Conflict, Put, StoreUnavailable
 from steersman.store.sqlite import SqliteStore
+from steersman.store.sqlite.file import WAL_MAX_BYTES
 from steersman.store.sqlite.operations import CommitOperation, Operation, Report
 from steersman.store.sqlite.store import QUEUE_OPERATIONS_MAX
 from steersman.store.sqlite.writer import BATCH_OPERATIONS_MAX, Writer
@@ -25,7 +28,7 @@ def make(path: Path) -> SqliteStore:
 
 def operation(number: int, *conditions: Check) -> CommitOperation:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    return CommitOperation(future, 0, 10, conditions=conditions, writes=[Put(f"k/{number}", b"v")])
+    return CommitOperation(future, 10, conditions=conditions, writes=[Put(f"k/{number}", b"v")])
 
 
 async def reports_of(path: Path, queued: list[list[Operation]]) -> list[Report]:
@@ -132,3 +135,47 @@ async def test_closing_twice_and_reopening(tmp_path: Path) -> None:
         assert await keys(store) == ["a"]
         with pytest.raises(Conflict):
             await store.commit([Check("a", 0)], [])
+
+
+async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
+    """Readers that overlap without a pause keep SQLite from starting its log anew by itself."""
+    path = tmp_path / "store.db"
+    log = tmp_path / "store.db-wal"
+    async with make(path) as store:
+        writing = True
+        sizes: list[int] = []
+
+        async def read() -> None:
+            while writing:
+                await store.list("")
+
+        async def write() -> None:
+            nonlocal writing
+            block = bytes(256 * KIB)
+            for number in range(3 * WAL_MAX_BYTES // 2 // len(block)):
+                await put(store, f"{number % 20}", block)
+                sizes.append(log.stat().st_size)
+            writing = False
+
+        await asyncio.gather(read(), read(), read(), write())
+        assert max(sizes) <= WAL_MAX_BYTES + MIB
+
+
+async def test_a_reader_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    """Somebody's open read by hand makes the log grow; commits go on, and the log shrinks afterwards."""
+    path = tmp_path / "store.db"
+    log = tmp_path / "store.db-wal"
+    block = bytes(MIB)
+    async with make(path) as store:
+        await put(store, "a")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM log").fetchall()
+        for number in range(WAL_MAX_BYTES // MIB + 8):
+            await put(store, f"{number % 8}", block)
+        assert log.stat().st_size > WAL_MAX_BYTES
+        other.execute("COMMIT")
+        other.close()
+        for number in range(WAL_MAX_BYTES // MIB + 8):
+            await put(store, f"{number % 8}", block)
+        assert log.stat().st_size <= 2 * WAL_MAX_BYTES

@@ -251,29 +251,25 @@ class Batch:
 
 
 def keys_of(operations: Iterable[Operation]) -> list[str]:
-    """The keys whose heads the operations depend on."""
-    keys: set[str] = set()
+    """The keys whose heads the operations depend on, some perhaps twice."""
+    keys: list[str] = []
     for operation in operations:
         if isinstance(operation, CommitOperation):
-            keys.update(write.key for write in operation.writes)
-            keys.update(c.key for c in operation.conditions if isinstance(c, Check))
-    return list(keys)
+            keys += [write.key for write in operation.writes]
+            keys += [c.key for c in operation.conditions if isinstance(c, Check)]
+    return keys
 
 
-def read_heads(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Head]:
-    """The newest version and lease of each key: one seek a key, however many versions it has."""
-    if len(keys) == 1:
-        row = db.execute(_HEAD, keys).fetchone()
-        return {keys[0]: row or _ABSENT}
-    if not keys:
-        return {}
-    heads = dict.fromkeys(keys, _ABSENT)
-    for key, version, lease in db.execute(_HEADS, (json.dumps(keys),)):
+def read_heads(db: sqlite3.Connection, keys: Sequence[str], heads: dict[str, Head]) -> None:
+    """Add the heads of the keys that are not there yet: one seek a key, however many versions it has."""
+    missing = [key for key in keys if key not in heads]
+    if not missing:
+        return
+    for key in missing:
+        heads[key] = _ABSENT
+    for key, version, lease in db.execute(_HEADS, (json.dumps(missing),)):
         heads[key] = (version, lease)
-    return heads
 
-
-_HEAD = "SELECT version, lease FROM log WHERE key = ? ORDER BY id DESC LIMIT 1"
 
 _HEADS = """
 SELECT log.key, log.version, log.lease FROM json_each(?) AS wanted

@@ -23,8 +23,11 @@ BUSY_TIMEOUT_MS = 2_000
 CHECKPOINT_PAGES = 2_000
 """Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the database."""
 
-WAL_KEEP_MAX_BYTES = 64 * MIB
-"""The write-ahead log's file is cut back to this once it was moved."""
+WAL_MAX_BYTES = 32 * MIB
+"""The size of the write-ahead log at which the writer waits for the readers and starts it anew."""
+
+WAL_WAIT_MS = 250
+"""How long it waits for them."""
 
 CHECK_MAX_BYTES = 128 * MIB
 """Files up to this are checked whole when opened (about 1 s a GiB); larger ones when asked to."""
@@ -41,7 +44,8 @@ class FileLock:
 
     def take(self) -> None:
         """Take it at once, or raise `StoreLocked` with the holder's pid."""
-        name = self._path.with_name(self._path.name + ".lock")
+        real = self._path.resolve()  # one lock, by whatever links the file is reached
+        name = real.with_name(real.name + ".lock")
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +97,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
             raise failures.misplaced(path, f"is on a file system without shared memory (journal mode {mode})")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES:d}")
-        db.execute(f"PRAGMA journal_size_limit = {WAL_KEEP_MAX_BYTES:d}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_MAX_BYTES:d}")
         db.execute("PRAGMA foreign_keys = OFF")
     except BaseException:
         db.close()
@@ -136,6 +140,34 @@ def open_checked(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+class LogBound:
+    """Keeps the write-ahead log from growing for ever under readers that overlap without a pause.
+
+    The usual checkpoint never waits, so it can move the log's content but start it anew only at a moment at
+    which nobody reads. Here the writer, which alone may do this, waits for such a moment. A program that
+    holds a read open by hand is not waited for long; the next try comes when the log has doubled.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._log = path.with_name(path.name + "-wal")
+        self._next_bytes = WAL_MAX_BYTES
+
+    def hold(self, db: sqlite3.Connection) -> None:
+        """Start the log anew where it is too large. Raises `sqlite3.Error`."""
+        try:
+            size_bytes = self._log.stat().st_size
+        except FileNotFoundError:
+            return
+        if size_bytes < self._next_bytes:
+            return
+        db.execute(f"PRAGMA busy_timeout = {WAL_WAIT_MS:d}")
+        try:
+            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS:d}")
+        self._next_bytes = 2 * size_bytes if busy else WAL_MAX_BYTES
 
 
 def _connect(path: Path) -> sqlite3.Connection:

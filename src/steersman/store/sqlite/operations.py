@@ -18,14 +18,14 @@ from steersman.store.hub import Commit
 
 
 class Operation(Struct, eq=False):
-    """One request. `at_us` is the store's time when it was asked; the writer has no clock.
+    """One request. `at_us` is the store's time when it is handed over; the writer has no clock.
 
     The writer sets `result` or `error`. `future` belongs to the event loop alone.
     """
 
     future: asyncio.Future[Any]
-    at_us: int
     size_bytes: int = 0
+    at_us: int = 0
     result: Any = None
     error: SteersmanError | None = None
 

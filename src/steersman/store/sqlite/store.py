@@ -107,13 +107,12 @@ class SqliteStore:
 
     async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
         size_bytes = rules.check_commit(conditions, writes)
-        await self._admission(size_bytes)
+        if self._turns or not self._open or not self._writer_alive or not self._has_room():
+            await self._admission(size_bytes)
+        else:
+            self._enter(size_bytes)  # as `_admission` would: this is the hot path
         operation = CommitOperation(
-            self._loop.create_future(),
-            self._age_us(),
-            size_bytes,
-            conditions=tuple(conditions),
-            writes=tuple(writes),
+            self._loop.create_future(), size_bytes, conditions=tuple(conditions), writes=tuple(writes)
         )
         return await self._hand_over(operation)
 
@@ -125,24 +124,20 @@ class SqliteStore:
     async def lease(self, ttl_s: float) -> Lease:
         ttl_us = rules.check_ttl_us(ttl_s)
         await self._admission(0)
-        return await self._hand_over(
-            GrantOperation(self._loop.create_future(), self._age_us(), ttl_us=ttl_us)
-        )
+        return await self._hand_over(GrantOperation(self._loop.create_future(), ttl_us=ttl_us))
 
     async def renew(self, lease: Lease) -> None:
         await self._admission(0)
-        await self._hand_over(RenewOperation(self._loop.create_future(), self._age_us(), lease=lease))
+        await self._hand_over(RenewOperation(self._loop.create_future(), lease=lease))
 
     async def revoke(self, lease: Lease) -> None:
         await self._admission(0)
-        await self._hand_over(RevokeOperation(self._loop.create_future(), self._age_us(), lease=lease))
+        await self._hand_over(RevokeOperation(self._loop.create_future(), lease=lease))
 
     async def compact(self, before_revision: int) -> None:
         rules.check_revision(before_revision)
         await self._admission(0)
-        await self._hand_over(
-            CompactOperation(self._loop.create_future(), self._age_us(), before_revision=before_revision)
-        )
+        await self._hand_over(CompactOperation(self._loop.create_future(), before_revision=before_revision))
 
     async def revision(self) -> int:
         await self._before_reading()
@@ -182,7 +177,7 @@ class SqliteStore:
         if self._next_due_us is not None:
             # Leave the store's true age, so that the leases go on from here at the next start.
             self._enter(0)
-            self._hand_over(TickOperation(self._loop.create_future(), self._age_us()))
+            self._hand_over(TickOperation(self._loop.create_future()))
         self._flush()
         self._writer.end()
         await ended
@@ -216,7 +211,7 @@ class SqliteStore:
 
     async def _tick(self) -> None:
         await self._admission(0)
-        await self._hand_over(TickOperation(self._loop.create_future(), self._age_us()))
+        await self._hand_over(TickOperation(self._loop.create_future()))
 
     def _check_open(self) -> None:
         if not self._open:
@@ -272,6 +267,9 @@ class SqliteStore:
 
     def _flush(self) -> None:
         if self._handed:
+            now_us = self._age_us()
+            for operation in self._handed:
+                operation.at_us = now_us
             self._writer.put(self._handed)
             self._handed = []
 

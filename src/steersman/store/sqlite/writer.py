@@ -25,6 +25,7 @@ from steersman.store.sqlite import failures, file, sweep
 from steersman.store.sqlite.batch import (
     ROWS_PER_REVISION,
     Batch,
+    Head,
     LeaseRow,
     Leases,
     Numbers,
@@ -35,6 +36,9 @@ from steersman.store.sqlite.operations import Operation, Report, TickOperation
 
 BATCH_OPERATIONS_MAX = 1024
 BATCH_MAX_BYTES = 16 * MIB
+
+HEADS_MAX = 32_768
+"""Keys whose version is remembered from batch to batch, which spares a look into the file."""
 
 _log = get_logger("store.sqlite")
 
@@ -61,9 +65,11 @@ class Writer:
         self._queue: SimpleQueue[list[Operation] | None] = SimpleQueue()
         self._ending = False
         self._lock = file.FileLock(path)
+        self._log_bound = file.LogBound(path)
         self._db: sqlite3.Connection | None = None
         self._numbers = Numbers()
         self._leases = Leases()
+        self._heads: dict[str, Head] = {}  # of the keys written last; only this thread changes keys
         self._published = 0  # the revision that the event loop knows
         self._sweep_failed = False
 
@@ -86,11 +92,19 @@ class Writer:
             self._opened(report)
             while (operations := self._next()) is not None:
                 self._settle(operations)
+                self._bound_log()
         finally:
             if self._db is not None:
                 self._db.close()
             self._lock.drop()
             self._ended()
+
+    def _bound_log(self) -> None:
+        try:
+            if self._db is not None:
+                self._log_bound.hold(self._db)
+        except sqlite3.Error as error:  # a full disk: the commits are safe in the log all the same
+            _log.warning("store_checkpoint_failed", file=str(self._path), error=str(error))
 
     def _start(self) -> Report:
         try:
@@ -191,7 +205,10 @@ class Writer:
         committing = False
         try:
             db = self._connection()
-            batch = Batch(self._numbers, self._leases, read_heads(db, keys_of(operations)))
+            if len(self._heads) > HEADS_MAX:
+                self._heads.clear()
+            read_heads(db, keys_of(operations), self._heads)
+            batch = Batch(self._numbers, self._leases, self._heads)
             for operation in operations:
                 batch.decide(operation)
             if self._has_work(batch, operations):
@@ -220,6 +237,7 @@ class Writer:
         """After a failure: leave the transaction, and take everything from the file again."""
         db, self._db = self._db, None
         self._numbers = before
+        self._heads.clear()
         try:
             if db is not None:
                 if db.in_transaction:
