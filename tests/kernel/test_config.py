@@ -257,6 +257,27 @@ def test_rest_is_read_later_with_the_same_errors(tmp_path: Path) -> None:
     assert found["items[0].names"]["line"] == 5
 
 
+def test_lists_and_mappings_keep_to_their_bounds() -> None:
+    class Bounded(Struct, frozen=True):
+        names: Annotated[list[str], Meta(min_length=1, max_length=2)]
+        sizes: Annotated[dict[str, int], Meta(max_length=1)] = field(default_factory=dict[str, int])
+
+    env = {"APP_NAMES": "[a, b, c]", "APP_SIZES": "{a: 1, b: 2}"}
+    with pytest.raises(ConfigInvalid) as caught:
+        load(Bounded, None, env, prefix="APP")
+    assert {p["detail"]: p["expected"] for p in caught.value.facts["problems"]} == {
+        "3 entries": "at most 2 entries",
+        "2 keys": "at most 1 keys",
+    }
+    with pytest.raises(ConfigInvalid, match="0 entries; expected at least 1 entries"):
+        load(Bounded, None, {"APP_NAMES": "[]"}, prefix="APP")
+
+
+def test_a_file_full_of_mistakes_is_answered_soon(tmp_path: Path) -> None:
+    found = problems(tmp_path, "\n".join(f"wrong_key_{n}: {n}" for n in range(50_000)))
+    assert len(found) == 50
+
+
 def test_what_post_init_refuses_is_placed() -> None:
     class Pair(Struct, frozen=True):
         low: int = 0

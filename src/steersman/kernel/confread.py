@@ -28,6 +28,9 @@ from steersman.kernel.yamltext import Located, scalar
 REFERENCE_FILE_MAX_BYTES = 64 * KIB
 """A larger file is no secret but somebody's mistake in a path."""
 
+PROBLEMS_MAX = 200
+"""More than anybody reads; a file that is something else altogether must not keep us busy for minutes."""
+
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<kind>env|file):(?P<name>[^}]*)\}|(?P<bad>[^}]*)\}?)")
 _VALUE_SHOWN_MAX_CHARS = 60
 
@@ -261,7 +264,7 @@ class Reader:
         try:
             return schema(**values)
         except (ValueError, InvalidInput) as error:  # what __post_init__ says of the values together
-            self.problems.append(Problem(self._place(node), ".".join(path), str(error)))
+            self._note(Problem(self._place(node), ".".join(path), str(error)))
             return MISSING
 
     def _member(self, node: Located | None, item: Field, path: tuple[str, ...], parent: Located) -> Any:
@@ -278,7 +281,7 @@ class Reader:
                 problem = Problem(
                     self._place(parent), ".".join(path), "this key is missing", expectation(item.bounded)
                 )
-                self.problems.append(problem)
+                self._note(problem)
             return MISSING
         return self.value(node, item.bounded, path)
 
@@ -317,6 +320,8 @@ class Reader:
         if items is None:
             self._wrong(node, path, kind)
             return MISSING
+        if not self._fits(len(items), node, path, kind, "entries"):
+            return MISSING
         element = get_args(choice)[0]
         values = [self.value(item, element, _indexed(path, index)) for index, item in enumerate(items)]
         return tuple(values) if get_origin(choice) is tuple else values
@@ -326,8 +331,21 @@ class Reader:
         if mapping is None:
             self._wrong(node, path, kind)
             return MISSING
+        if not self._fits(len(mapping), node, path, kind, "keys"):
+            return MISSING
         element = get_args(choice)[1] if get_args(choice) else Any
         return {key: self.value(item, element, (*path, key)) for key, item in mapping.items()}
+
+    def _fits(self, size: int, node: Located, path: tuple[str, ...], kind: Any, unit: str) -> bool:
+        """Whether a list or mapping keeps to the bounds of its annotation; notes it where it does not."""
+        for note in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
+            low, high = (note.min_length, note.max_length) if isinstance(note, Meta) else (None, None)
+            if (low is not None and size < low) or (high is not None and size > high):
+                under = low is not None and size < low
+                expected = f"at least {low} {unit}" if under else f"at most {high} {unit}"
+                self._note(Problem(self._place(node), ".".join(path), f"{size} {unit}", expected))
+                return False
+        return True
 
     def _leaf(self, node: Located, kind: Any, choice: Any, path: tuple[str, ...], *, from_text: bool) -> Any:
         value, referred = self._resolved(node, path)
@@ -382,7 +400,8 @@ class Reader:
         text = _REFERENCE.sub(replace, node.value)
         if failed:
             expected = "${env:NAME} or ${file:PATH}"
-            self.problems += [Problem(self._place(node), ".".join(path), why, expected) for why in failed]
+            for why in failed:
+                self._note(Problem(self._place(node), ".".join(path), why, expected))
             return MISSING, True
         return text, True
 
@@ -414,9 +433,13 @@ class Reader:
     def _unknown(self, node: Located, key: str, path: tuple[str, ...], known: list[str]) -> None:
         line, column = node.key_places.get(key, (node.line, node.column))
         place = Place(node.file, line, column)
-        near = nearest(key, known)
+        near = nearest(key, known) if len(self.problems) < PROBLEMS_MAX else None
         expected = f"one of {', '.join(sorted(known))}" if known else "no key here"
-        self.problems.append(Problem(place, ".".join((*path, key)), "unknown key", expected, near))
+        self._note(Problem(place, ".".join((*path, key)), "unknown key", expected, near))
+
+    def _note(self, problem: Problem) -> None:
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
 
     def _place(self, node: Located) -> Place:
         # A variable's value has a name and no line worth telling.
@@ -433,9 +456,7 @@ class Reader:
         if str in options(kind) and isinstance(node.value, bool | int | float):
             hint = " (put it in quotes)"
         detail = f"{shown} can't stand here"
-        self.problems.append(
-            Problem(self._place(node), ".".join(path), detail, expectation(kind) + hint, near)
-        )
+        self._note(Problem(self._place(node), ".".join(path), detail, expectation(kind) + hint, near))
 
 
 def _check_bounds(value: Any, kind: Any) -> Any:
