@@ -281,12 +281,12 @@ class _Process:
             f"Steersman {own_version()} is up; Ctrl-C stops it.",
             f"  dashboard  {url}/",
             f"  API        {url}/api/v1   described by {url}/openapi.json",
-            f"  docs       {docs if docs.is_file() else 'steersman --help'}",
-            f"  state      {self.folder}",
+            f"  docs       {_shown(docs) if docs.is_file() else 'steersman --help'}",
+            f"  state      {_shown(self.folder)}",
         ]
         if self.settings.auth.tokens:
             lines.append(
-                f"  token      every caller needs one; the first is in {self.folder / 'admin.token'}"
+                f"  token      every caller needs one; the first is in {_shown(self.folder / 'admin.token')}"
             )
         return "\n".join(lines)
 
@@ -349,6 +349,14 @@ def require_auth(settings: Settings) -> None:
             "set auth.tokens to true (or STEERSMAN_AUTH_TOKENS=true), or listen on 127.0.0.1",
             host=host,
         )
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it here: relative, or with ~, where that is shorter."""
+    for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path != base and path.is_relative_to(base):
+            return prefix + str(path.relative_to(base))
+    return str(path)
 
 
 def own_version() -> str:
