@@ -18,7 +18,7 @@ from steersman.kernel.tasks import OwnedThread
 
 T = TypeVar("T")
 
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
 """How long closing a lane waits for the piece that still runs in it."""
 
 _TURN_S = 0.0005

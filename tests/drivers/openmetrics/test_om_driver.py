@@ -288,7 +288,6 @@ async def test_any_body_is_an_observation_or_a_source_error() -> None:
             )
             try:
                 seen = await observe(web)
-            except SourceError as error:
-                assert error.detail.startswith(web.url)
-            else:
-                assert seen.complete == (not seen.warnings)
+            except SourceError:
+                continue
+            assert seen.complete == (not seen.warnings)

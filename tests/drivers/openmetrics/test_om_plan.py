@@ -327,3 +327,16 @@ def test_a_mapping_file_with_a_mistake_names_the_line(tmp_path: Path) -> None:
 def test_an_unknown_mapping_names_the_shipped_ones() -> None:
     with pytest.raises(MappingInvalid, match="dcgm, node-exporter, vllm"):
         open_mapping("dgcm")
+
+
+def test_a_metric_that_was_renamed_is_drift() -> None:
+    """The field grows old; without this nobody would say why."""
+    pages = Pages(open_mapping("dcgm"))
+    page = 'DCGM_FI_DEV_GPU_TEMP{UUID="GPU-1"} 50\nDCGM_FI_DEV_POWER_USAGE{UUID="GPU-1"} 100\n'
+    assert pages.read(page).drift == []
+    renamed = page.replace("POWER_USAGE", "POWER_DRAWN")
+    for _ in range(2):
+        assert pages.read(renamed).drift == [
+            "DCGM_FI_DEV_POWER_USAGE was on this page before and no longer is"
+        ]
+    assert pages.read(page).drift == []

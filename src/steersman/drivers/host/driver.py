@@ -38,7 +38,7 @@ SECTION_SHARE = 0.9
 """Share of the source's time-out that a section gets, so that a picture without it is still in time."""
 
 
-NVML_CLOSE_TIMEOUT_S = 2.0
+NVML_CLOSE_TIMEOUT_S = 0.5
 """How long releasing NVML may take."""
 
 
@@ -91,13 +91,18 @@ class HostDriver:
         """One look at everything. Raises `SourceError` where nothing at all could be read."""
         at = self._context.clock.now()
         errors: list[SourceError] = []
-        machine, gpus, table, endpoints, files = await asyncio.gather(
-            self._section(errors, True, self._read_machine),
-            self._section(errors, self._options.gpus, self._read_gpus),
-            self._section(errors, bool(self._options.jobs), self._read_processes),
-            self._section(errors, bool(self._options.endpoints), self._read_endpoints),
-            self._section(errors, bool(self._options.files), self._read_files),
-        )
+        async with asyncio.TaskGroup() as sections:
+            reading = sections.create_task(self._section(errors, True, self._read_machine))
+            nvml = sections.create_task(self._section(errors, self._options.gpus, self._read_gpus))
+            chosen = sections.create_task(
+                self._section(errors, bool(self._options.jobs), self._read_processes)
+            )
+            probed = sections.create_task(
+                self._section(errors, bool(self._options.endpoints), self._read_endpoints)
+            )
+            watched = sections.create_task(self._section(errors, bool(self._options.files), self._read_files))
+        machine, gpus, table = reading.result(), nvml.result(), chosen.result()
+        endpoints, files = probed.result(), watched.result()
         if errors and machine is gpus is table is endpoints is files is None:
             raise errors[0]
         seen = Observation(complete=not errors, warnings=[error.detail for error in errors])
@@ -127,7 +132,12 @@ class HostDriver:
                 await self._probes.close()
             await self._close_nvml()
         finally:
-            await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+            ends = await asyncio.gather(
+                *(lane.close() for lane in self._lanes.values()), return_exceptions=True
+            )
+        for end in ends:
+            if end is not None:
+                raise end  # a thread that hangs; the others have ended
 
     async def _close_nvml(self) -> None:
         if not self._lanes["gpus"].started:

@@ -101,6 +101,10 @@ class Plan:
         self._wanted_variables: dict[str, list[tuple[str, str]]] = {}
         self._variables: dict[int, dict[str, str]] = {}
         self.full = False
+        self._names: dict[int, str] = {}
+        self._seen: set[str] = set()
+        self._lost: list[str] = []
+        self._samples = -1
         number = 0
         for mapping in mappings:
             for rule in mapping.metrics:
@@ -125,6 +129,8 @@ class Plan:
             if target is not None:
                 _attach(target, number, rule, index, labels)
                 wanted = True
+        if wanted:
+            self._names[index] = name
         return wanted
 
     def forget(self, gone: set[int]) -> None:
@@ -134,6 +140,7 @@ class Plan:
                 del self._targets[key]
         for index in gone:
             self._variables.pop(index, None)
+            self._names.pop(index, None)
 
     def build(self, page: Page, at: datetime, at_s: float, variables: dict[str, str]) -> Reading:
         """The fragments of a page that was read at `at` (`at_s` on the monotonic clock, for rates)."""
@@ -147,9 +154,23 @@ class Plan:
             fields = _fields_of(target, page, at_s, read)
             if fields:
                 self._tell(target, fields, page, at, known, read)
+        for metric in self._lost_metrics(page):
+            _note(read.drift, f"{metric} was on this page before and no longer is")
         if self.full:
             _note(read.warnings, f"more than {ENTITIES_MAX} entities; the rest is not told")
         return read
+
+    def _lost_metrics(self, page: Page) -> list[str]:
+        """Metrics that once had series here and have none now, while others do: renamed, or switched off.
+
+        Looked for only when the number of samples has changed.
+        """
+        if page.samples != self._samples:
+            self._samples = page.samples
+            present = {name for index, name in self._names.items() if page.numbers[index] is not None}
+            self._seen |= present
+            self._lost = sorted(self._seen - present) if present else []
+        return self._lost
 
     def _tell(
         self,

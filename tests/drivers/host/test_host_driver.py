@@ -1,0 +1,107 @@
+"""The host driver as a whole: sections that fail alone, and facts that two sections share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from steersman.drivers.api import DriverContext, Observation
+from steersman.drivers.host.driver import HostDriver, HostParts
+from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
+from steersman.drivers.host.nvml import Nvml
+from steersman.drivers.host.options import HostOptions, JobRule, WatchedFile
+from steersman.kernel.clock import SystemClock
+from steersman.kernel.ids import seeded_rng
+from steersman.kernel.tasks import TasksLeft
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fragment import StateFragment
+
+CONTEXT = DriverContext("host", "lab", SystemClock(), seeded_rng(1), 10.0, 0.3)
+
+
+def of_type(seen: Observation, entity_type: EntityType) -> list[StateFragment]:
+    return [fragment for fragment in seen.fragments if fragment.entity_type is entity_type]
+
+
+async def test_a_job_and_its_gpu_know_each_other(tmp_path: Path) -> None:
+    """NVML names the process, the process table its job; the join is told on both."""
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    gpus = [
+        FakeGpu(uuid=f"GPU-{i}", index=i, processes={os.getpid(): 1 << 30} if i else {}) for i in range(2)
+    ]
+    parts = HostParts(machine=FakeMachine("n1"), nvml=Nvml(FakeNvmlLibrary(gpus)))
+    options = HostOptions(jobs=[JobRule("tests", pid_file=str(tmp_path / "pid"), per="rule", children=False)])
+    driver = HostDriver(options, CONTEXT, parts)
+    try:
+        seen = await driver.observe()
+        (job,) = of_type(seen, EntityType.JOB)
+        assert job.entity_id == "n1/tests"
+        assert job.fields["assigned_gpu_count"] == 1
+        assert [gpu.fields.get("assigned_job_id") for gpu in of_type(seen, EntityType.GPU)] == [
+            None,
+            job.entity_id,
+        ]
+        (node,) = of_type(seen, EntityType.NODE)
+        assert node.fields["gpu_count"] == 2
+        assert node.entity_id == job.fields["node"] == "n1"
+    finally:
+        await driver.close()
+
+
+@pytest.mark.parametrize("fault", ["hang", "refuse", "garbage"])
+async def test_gpus_that_fail_cost_gpus_alone(fault: str) -> None:
+    library = FakeNvmlLibrary()
+    driver = HostDriver(HostOptions(), CONTEXT, HostParts(machine=FakeMachine("n1"), nvml=Nvml(library)))
+    try:
+        assert len(of_type(await driver.observe(), EntityType.GPU)) == 2
+        library.fault = fault
+        seen = await driver.observe()
+        (node,) = of_type(seen, EntityType.NODE)
+        assert "gpu_count" not in node.fields, "nobody knows now how many there are"
+        assert not seen.complete
+        assert "NVML" in seen.warnings[0]
+        library.mend()
+        assert len(of_type(await driver.observe(), EntityType.GPU)) == 2
+    finally:
+        library.mend()
+        await driver.close()
+
+
+async def test_a_machine_that_fails_leaves_the_files(tmp_path: Path) -> None:
+    machine = FakeMachine("n1")
+    machine.fault = "refuse"
+    options = HostOptions(node="n1", gpus=False, files=[WatchedFile(str(tmp_path / "a"))])
+    driver = HostDriver(options, CONTEXT, HostParts(machine=machine))
+    try:
+        seen = await driver.observe()
+        assert [fragment.entity_id for fragment in seen.fragments] == [f"n1:{tmp_path}/a"]
+        assert seen.warnings == ["this machine can't be read: permission denied"]
+    finally:
+        await driver.close()
+
+
+async def test_the_name_and_labels_that_are_configured_win() -> None:
+    options = HostOptions(node="gpu-7", labels={"rack": "r1", "arch": "special"}, gpus=False)
+    driver = HostDriver(options, CONTEXT, HostParts(machine=FakeMachine("localhost")))
+    try:
+        (node,) = (await driver.observe()).fragments
+        assert node.entity_id == "gpu-7"
+        assert node.fields["hostname"] == "localhost"
+        assert node.labels == {"hostname": "localhost", "arch": "special", "rack": "r1", "cluster": "lab"}
+    finally:
+        await driver.close()
+
+
+async def test_closing_over_a_hung_device_names_its_thread_and_ends_the_others() -> None:
+    library = FakeNvmlLibrary()
+    driver = HostDriver(HostOptions(), CONTEXT, HostParts(machine=FakeMachine("n1"), nvml=Nvml(library)))
+    library.fault = "hang"
+    await driver.observe()
+    with pytest.raises(TasksLeft, match="host-gpus"):
+        await driver.close()
+    names = {thread.name for thread in threading.enumerate()}
+    assert "host-machine" not in names
+    library.mend()
