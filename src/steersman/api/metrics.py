@@ -22,11 +22,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from steersman.kinds.entity import EntityType, ServiceEntity
+from steersman.observe.judge import SOURCE_ID_PREFIX
+from steersman.state.limits import AmbiguousScope
 
 if TYPE_CHECKING:
     from steersman.api.plane import Plane
 
-disable_created_metrics()  # a `_created` series beside each counter tells nothing that the start time does not
+disable_created_metrics()  # beside each counter they tell nothing that the start time does not
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -167,9 +169,9 @@ class PlaneCollector(Collector):
                 continue
             up.add_metric([source.name], 1.0 if source.state == "alive" else 0.0)
             failures.add_metric([source.name], source.failures)
-            self_told = self._plane.bus.get(EntityType.SERVICE, f"source/{source.name}", scope="")
-            if isinstance(self_told, ServiceEntity) and self_told.latency_p50_ms is not None:
-                latency.add_metric([source.name], self_told.latency_p50_ms / 1000)
+            median_ms = self._median_ms(source.name)
+            if median_ms is not None:
+                latency.add_metric([source.name], median_ms / 1000)
             if source.heard_at is not None:
                 heard.add_metric([source.name], source.heard_at.timestamp())
         yield up
@@ -179,6 +181,14 @@ class PlaneCollector(Collector):
         yield GaugeMetricFamily(
             "steersman_sources_pushing", "Sources that push without being configured", value=pushed
         )
+
+    def _median_ms(self, source: str) -> float | None:
+        """What intake tells of a source's latency; None where it tells nothing, or of two with one name."""
+        try:
+            told = self._plane.bus.get(EntityType.SERVICE, SOURCE_ID_PREFIX + source)
+        except AmbiguousScope:
+            return None
+        return told.latency_p50_ms if isinstance(told, ServiceEntity) else None
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily(
