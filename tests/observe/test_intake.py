@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from scripted_sources import ScriptedDriver, node_fragment, source_of
 
 from steersman.drivers.api import Observation, SourceError
 from steersman.kernel.clock import SystemClock
@@ -20,6 +19,7 @@ from steersman.observe.inlet import Inlet
 from steersman.observe.intake import BACKOFF_MAX_S, FIRST_SPREAD_S, JITTER, Intake
 from steersman.observe.registry import Source
 from steersman.state.bus import StateBus
+from steersman.testing.sources import ScriptedDriver, node_fragment, source_of
 
 pytestmark = pytest.mark.looptime
 

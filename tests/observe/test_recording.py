@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_sources import node_fragment
 
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import seeded_rng
@@ -32,6 +31,7 @@ from steersman.observe.recording import Recorder, RecordingUnwritable
 from steersman.observe.tap import Tap
 from steersman.state.bus import StateBus
 from steersman.state.sources import SourceInfo
+from steersman.testing.sources import node_fragment
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 ENTRIES: list[Entry] = [

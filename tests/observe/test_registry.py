@@ -6,7 +6,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from scripted_sources import ScriptedDriver
 
 from steersman.drivers.api import SourceError
 from steersman.kernel.clock import SystemClock
@@ -14,24 +13,14 @@ from steersman.kernel.config import ConfigInvalid, load
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.settings import Settings
 from steersman.observe.registry import GROUP, DriverBroken, Drivers, DriverUnknown, Source, make_sources
-
-
-class NotADriver:
-    """Lacks everything."""
-
-
-class RefusesToBeMade(ScriptedDriver):
-    """Raises where it must not."""
-
-    def __init__(self, options: object, context: object) -> None:
-        raise OSError("no such device")
+from steersman.testing.sources import ScriptedDriver
 
 
 def point(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, value, GROUP)
 
 
-SCRIPTED = point("scripted", "scripted_sources:ScriptedDriver")
+SCRIPTED = point("scripted", "steersman.testing.sources:ScriptedDriver")
 
 
 def sources(tmp_path: Path, text: str, *points: EntryPoint) -> list[Source]:
@@ -57,9 +46,9 @@ def test_an_unknown_driver_names_the_nearest() -> None:
     ("value", "words"),
     [
         ("no_such_module_at_all:X", "ModuleNotFoundError"),
-        ("scripted_sources:Missing", "AttributeError"),
-        ("test_registry:NotADriver", "is no driver: it has no name, Options"),
-        ("test_registry:SCRIPTED", "is no driver: it has no class"),
+        ("steersman.testing.sources:Missing", "AttributeError"),
+        ("steersman.testing.sources:NotADriver", "is no driver: it has no name, Options"),
+        ("steersman.testing.sources:node_fragment", "is no driver: it has no class"),
     ],
 )
 def test_a_broken_driver_says_what_is_broken(value: str, words: str) -> None:
@@ -108,7 +97,10 @@ sources:
   - {name: b, driver: bad, url: x}
   - {name: c, driver: refuses}
 """
-    bad, refuses = point("bad", "no_such_module:X"), point("refuses", "test_registry:RefusesToBeMade")
+    bad, refuses = (
+        point("bad", "no_such_module:X"),
+        point("refuses", "steersman.testing.sources:RefusesToBeMade"),
+    )
     made = {source.name: source for source in sources(tmp_path, text, bad, refuses)}
     assert isinstance(made["a"].driver, ScriptedDriver)
     with pytest.raises(SourceError, match="No module named 'no_such_module'"):

@@ -1,4 +1,4 @@
-"""Drivers for intake's tests: each breaks one rule, or none."""
+"""A driver that does what it is told, for tests of whatever reads sources: well, late, never, or wrongly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScriptedDriver:
-    """Does what it is told at each observation."""
+    """Runs `script` at each observation, and keeps when that was and how many ran at once.
+
+    `node` is the script of a good source, `hang` that of one that never answers.
+    """
 
     name: ClassVar[str] = "scripted"
     Options: ClassVar[type[Struct]] = NoOptions
@@ -56,7 +59,20 @@ class ScriptedDriver:
         raise AssertionError("unreachable")
 
 
+class RefusesToBeMade(ScriptedDriver):
+    """Raises where no driver may: when it is made."""
+
+    def __init__(self, options: Any = None, context: DriverContext | None = None) -> None:
+        super().__init__(options, context)
+        raise OSError("no such device")
+
+
+class NotADriver:
+    """Lacks everything that a driver has."""
+
+
 def node_fragment(entity_id: str, source: str = "a", scope: str = "", **fields: Any) -> StateFragment:
+    """What `source` says of a node now; half of its CPU in use where no fields are given."""
     return StateFragment(
         "scripted",
         EntityType.NODE,
@@ -71,6 +87,7 @@ def node_fragment(entity_id: str, source: str = "a", scope: str = "", **fields: 
 def source_of(
     name: str, driver: ScriptedDriver, interval_s: float = 10.0, timeout_s: float = 5.0, scope: str = ""
 ) -> Source:
+    """A source around a driver, as settings would make it."""
     context = DriverContext(name, scope, SystemClock(), seeded_rng(1), interval_s, timeout_s)
     driver.context = context
     return Source(name, driver.name, driver, scope, interval_s, timeout_s)
