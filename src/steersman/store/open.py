@@ -2,6 +2,7 @@
 
 `memory:`, `sqlite:///relative/path` and `sqlite:////absolute/path` are built in. The path is what stands
 behind the third slash, taken as it is: nothing in it is decoded, so what is configured is what `ls` shows.
+A backend is imported when it is asked for, so a process pays for its own only.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.ids import Rng
 from steersman.store.api import Store
-from steersman.store.memory import MemoryStore
-from steersman.store.sqlite import SqliteStore
 
 SCHEMES = ("memory", "sqlite", "postgresql", "etcd")
 _LATER = {"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "etcd": "etcd"}
@@ -40,8 +39,12 @@ def open_store(url: str, *, clock: Clock, rng: Rng, base: Path | None = None) ->
     if scheme == "memory":
         if rest not in ("", "//"):
             raise _refusal("the store memory: takes nothing behind the colon.", scheme)
+        from steersman.store.memory import MemoryStore
+
         return MemoryStore(clock=clock, rng=rng)
     if scheme == "sqlite":
+        from steersman.store.sqlite import SqliteStore
+
         return SqliteStore(_sqlite_path(rest, base), clock=clock, rng=rng)
     if scheme in _LATER:
         raise _refusal(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import sqlite3
 import stat
 from pathlib import Path
@@ -29,6 +30,9 @@ WAL_MAX_BYTES = 32 * MIB
 WAL_WAIT_MS = 250
 """How long it waits for them."""
 
+LOCK_TRIES = 4
+LOCK_WAIT_S = 0.05
+
 CHECK_MAX_BYTES = 128 * MIB
 """Files up to this are checked whole when opened (about 1 s a GiB); larger ones when asked to."""
 
@@ -48,13 +52,14 @@ class FileLock:
         name = real.with_name(real.name + ".lock")
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _pid(os.pread(descriptor, 32, 0))
+            taken = _lock(descriptor)
+            holder = None if taken else _pid(os.pread(descriptor, 32, 0))
+        except OSError:
             os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                raise failures.locked(self._path, holder) from None
             raise
+        if not taken:
+            os.close(descriptor)
+            raise failures.locked(self._path, holder)
         self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
@@ -106,9 +111,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, and never moves the write-ahead log."""
-    db = _connect(path)
-    db.execute("PRAGMA query_only = ON")
+    """A connection that only reads. It never moves the write-ahead log, not even when it is the last one."""
+    db = _connect(path, mode="ro")
     db.execute("PRAGMA wal_autocheckpoint = 0")
     return db
 
@@ -170,10 +174,10 @@ class LogBound:
         self._next_bytes = 2 * size_bytes if busy else WAL_MAX_BYTES
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     # Each connection stays in one thread, but is closed by whoever ends that thread.
     db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
+        f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         timeout=BUSY_TIMEOUT_MS / 1000,
@@ -191,6 +195,18 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock the file. Somebody who only looks at whether it is locked holds it for an instant: look again."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            select.select([], [], [], LOCK_WAIT_S)  # this is the writer's own thread
+        else:
+            return True
+    return False
 
 
 def _pid(text: bytes) -> int | None:
