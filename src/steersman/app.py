@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 FOLDER_MODE = 0o700
 COMPACT_INTERVAL_S = 300.0
 CHECKPOINT_TIMEOUT_S = 5.0
+HTTP_STOP_TIMEOUT_S = 8.0
+"""A little over what the server itself gives to answers that are under way."""
 CHECKPOINT_LATE_S = 600.0
 """A running plane that has written nothing for so long can't write, or has nothing to observe."""
 DISK_WARN_BYTES = GIB
@@ -121,9 +123,9 @@ async def run_plane(
     Intake starts last, so that the first answer waits for no source. The stop is the reverse of the start.
     Raises `SteersmanError` where a part can't start, or has failed for good while it ran.
     """
-    clock, rng = SystemClock(), system_rng()
     from steersman.observe.registry import make_sources
 
+    clock, rng = SystemClock(), system_rng()
     with using_clock(clock), _stop_signals() as stop:
         restore_logs = configure(clock=clock, level=settings.log.level, fmt=settings.log.format)
         try:
@@ -156,29 +158,53 @@ class _Process:
         stop: asyncio.Event,
         announce: Callable[[str], None],
     ) -> None:
-        """Start, serve until `stop` is set or a part fails, stop."""
+        """Start, serve until `stop` is set or a part fails, stop. Each step of the stop is made, whatever
+        became of the one before it."""
+        bus, checkpoint = await self._open_bus()
+        try:
+            async with Supervisor(self.clock, self.rng, name="plane") as tasks:
+                http = await self._start_parts(tasks, bus, checkpoint, sources, listener)
+                try:
+                    await self._first_of(tasks, http.started(), stop.wait())
+                    if not stop.is_set():
+                        announce(self._greeting(http.port))
+                    await self._first_of(tasks, stop.wait())
+                finally:
+                    await self._stop_http(http)
+        finally:
+            await self._last_checkpoint(checkpoint)
+
+    async def _start_parts(
+        self,
+        tasks: Supervisor,
+        bus: StateBus,
+        checkpoint: Checkpoint,
+        sources: list[Source],
+        listener: socket.socket,
+    ) -> HttpServer:
+        """Start everything in order; a new part has its place here. They are stopped newest first."""
         from steersman.observe.inlet import Inlet
 
-        async with Supervisor(self.clock, self.rng, name="plane") as tasks:
-            bus, checkpoint = await self._open_bus()
-            tasks.start("bus", bus.pump, ALWAYS)
-            inlet = Inlet(bus, self.clock)
-            intake = self._make_intake(inlet, sources)
-            http = await self._open_http(inlet, intake, tasks, listener)
-            tasks.start("http", http.run)
-            tasks.start("checkpoint", partial(checkpoint.run, self.settings.checkpoint.interval), ALWAYS)
-            tasks.start("retention", self._forget_history, ALWAYS)
-            if self.settings.record.file is not None:
-                tasks.start("recorder", partial(self._record, inlet, self.settings.record.file))
-            tasks.start("intake", intake.run, ALWAYS)
-            try:
-                await self._first_of(tasks, http.started(), stop.wait())
-                if not stop.is_set():
-                    announce(self._greeting(http.port))
-                await self._first_of(tasks, stop.wait())
-            finally:
+        record = self.settings.record.file
+        inlet = Inlet(bus, self.clock)
+        intake = self._make_intake(inlet, sources)
+        http = await self._open_http(inlet, intake, tasks, listener)
+        tasks.start("bus", bus.pump, ALWAYS)
+        tasks.start("http", http.run)
+        tasks.start("checkpoint", partial(checkpoint.run, self.settings.checkpoint.interval), ALWAYS)
+        tasks.start("retention", self._forget_history, ALWAYS)
+        if record is not None:
+            tasks.start("recorder", partial(self._record, inlet, record))
+        tasks.start("intake", intake.run, ALWAYS)
+        return http
+
+    async def _stop_http(self, http: HttpServer) -> None:
+        """Goodbye to streams, an end to answers. A server that will not end holds up nothing else."""
+        try:
+            async with asyncio.timeout(HTTP_STOP_TIMEOUT_S):
                 await http.stop()
-        await self._last_checkpoint(checkpoint)
+        except TimeoutError:
+            _log.error("http_not_ended", timeout_s=HTTP_STOP_TIMEOUT_S)
 
     async def _first_of(self, tasks: Supervisor, *events: Coroutine[None, None, object]) -> None:
         """Return when one of the events comes. Raises what a part of the plane failed with."""
@@ -194,10 +220,13 @@ class _Process:
     async def _open_bus(self) -> tuple[StateBus, Checkpoint]:
         from steersman.state.bus import StateBus
         from steersman.state.checkpoint import Checkpoint
+        from steersman.state.limits import BusLimits
         from steersman.state.revisions import RevisionBlocks
 
+        kept = self.settings.retention
+        limits = BusLimits(tombstone_ttl_s=kept.tombstones, tombstones_max=kept.tombstones_max)
         revisions = RevisionBlocks(self.store)
-        bus = StateBus(self.clock, first_revision=await revisions.open())
+        bus = StateBus(self.clock, limits=limits, first_revision=await revisions.open())
         bus.grant_revisions(revisions.ceiling)
         checkpoint = Checkpoint(bus, self.store, self.clock, revisions=revisions)
         report = await checkpoint.restore()

@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -293,3 +294,30 @@ def fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         for _ in range(1024):
             file.write(b"x" * 4096)
+
+
+def test_watch_survives_a_restart_of_the_server(up: Up, tmp_path: Path) -> None:
+    """The same `steersman watch` goes on behind the last change it showed, without a gap."""
+    first = up().wait_healthy()
+    with (tmp_path / "watch.txt").open("wb") as file:
+        command = [sys.executable, "-m", "steersman", "watch", "services", "--after", "0"]
+        watch = subprocess.Popen(command, env=first.env, stdout=file, stderr=file)
+    try:
+
+        def shown(name: str) -> bool:
+            return f"service/{name}" in (tmp_path / "watch.txt").read_text()
+
+        first.post("/api/v1/fragments", [service("before", queue_depth=1)])
+        first.until(lambda: shown("before"), "the first change")
+        assert first.stop()[0] == 0
+        second = up(port=first.port).wait_healthy()
+        second.post("/api/v1/fragments", [service("after", queue_depth=2)])
+        second.until(lambda: shown("after"), "the change after the restart")
+        text = (tmp_path / "watch.txt").read_text()
+        assert text.count("service/before ") == 1
+        assert "error" not in text.replace("errors", "")
+        assert watch.poll() is None
+        second.stop()
+    finally:
+        watch.kill()
+        watch.wait()
