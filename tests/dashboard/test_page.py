@@ -310,6 +310,27 @@ def test_a_lost_server_is_said_and_found_again(
     assert is_marked(page)
 
 
+def test_a_server_that_forgot_everything_is_believed(
+    start_plane: Callable[..., Plane], open_page: Open, tmp_path: Path
+) -> None:
+    """A restarted server whose store was memory counts from the start: the page keeps nothing of its old life."""
+    plane = start_plane(tmp_path, config="store: 'memory:'\nsources: []\n")
+    for _ in range(3):
+        plane.push(
+            [fragment("node", "old", {"cpu_utilization": 0.9}), fragment("node", "both", {"load_1m": 1})]
+        )
+    page = open_page(plane, "#/entities/node", allow=("ERR_", "Failed to load resource"))
+    live(page)
+    expect(rows(page)).to_have_count(2)
+    mark(page)
+    plane.stop()
+    again = start_plane(tmp_path, port=plane.port, config="store: 'memory:'\nsources: []\n")
+    again.push([fragment("node", "both", {"load_1m": 2})])
+    expect(rows(page)).to_have_count(1)
+    expect(row(page, "both")).to_be_visible()
+    assert is_marked(page)
+
+
 def test_a_page_that_missed_too_much_reads_the_list_again(
     start_plane: Callable[..., Plane], open_page: Open, tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ const LARGE_FLEET = 5_000;
 interface EntityPage {
   items: unknown[];
   cursor?: string | null;
+  /** The bus's when the page was made. */
+  revision: number;
 }
 
 class Live {
@@ -46,6 +48,7 @@ class Live {
   /** Why the list or the sources could not be read; "" if they could. */
   trouble = $state('');
   #skewMs = 0;
+  #startedAt = '';
   #showTimer: ReturnType<typeof setTimeout> | undefined;
   #shownAt = 0;
   #heard = 0;
@@ -108,7 +111,7 @@ class Live {
         // The list is read once the stream runs, so that no change falls between the two. A line that was
         // lost goes on where it was and needs no list.
         if (!this.loaded) this.#reload();
-        else void this.#checkRelease();
+        void this.#checkLife();
         break;
       case 'resync':
         this.#reload();
@@ -159,6 +162,11 @@ class Live {
         signal,
       );
       this.#setClock(headers);
+      // Revisions only grow in one life of a store: this is another one, and nothing known is of it.
+      if (cursor === '' && body.revision < this.fleet.revision) {
+        this.fleet.clear();
+        known.clear();
+      }
       for (const raw of body.items) {
         const entity = readEntity(raw);
         if (entity === undefined) continue;
@@ -182,9 +190,15 @@ class Live {
     this.#changed();
   }
 
-  /** After a line was lost and came back: is this still the server's page? */
-  async #checkRelease(): Promise<void> {
+  /** Which life of the server speaks. After a restart the list is read again, whatever the stream resumes: a
+   * store in memory begins at nothing, and what was forgotten meanwhile is told by nobody. */
+  async #checkLife(): Promise<void> {
     try {
+      const { body } = await getJson<{ started_at: string }>('api/v1/status');
+      const restarted = this.#startedAt !== '' && this.#startedAt !== body.started_at;
+      this.#startedAt = body.started_at;
+      if (!restarted) return;
+      this.#reload();
       const page = await fetch(apiUrl(''), { cache: 'no-store' });
       if (page.ok) this.outdated = isAnother(await page.text(), import.meta.url);
     } catch {
