@@ -98,7 +98,7 @@ class Watcher(asyncio.Protocol):
         """Connect, and return once the stream has begun."""
         parts = urlsplit(address)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(lambda: self, parts.hostname, parts.port or 0)
+        transport, _ = await loop.create_connection(lambda: self, parts.hostname or "", parts.port or 0)
         self._transport = transport
         transport.write(b"GET /api/v1/watch HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         await self._greeted.wait()
@@ -120,7 +120,7 @@ class Watcher(asyncio.Protocol):
 
 
 def run_server() -> None:
-    """The process that is watched: prints its address, waits for a line, makes the changes, prints its CPU."""
+    """The process that is watched: prints its address, waits, makes the changes, prints its CPU."""
     _raise_open_files()
     uvloop.run(_serve())  # as `steersman up` does
 
@@ -132,7 +132,7 @@ async def _serve() -> None:
         cpu_s = time.process_time()
         for _ in range(CHANGES):
             await asyncio.sleep(GAP_S)
-            raw = make_fragment("watched", cpu_utilization=0.5, sent_s=time.monotonic())
+            raw = make_fragment("watched", sent_s=time.monotonic())
             world.plane.inlet.take([msgspec.convert(raw, StateFragment)])
         await asyncio.sleep(GAP_S)
         print(time.process_time() - cpu_s, flush=True)

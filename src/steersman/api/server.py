@@ -162,6 +162,7 @@ def _handler(route: Route) -> HTTPRouteHandler:
     """A route of the table as the framework wants it. Its parameters are untyped here: handlers take them
     decoded from the exchange."""
     path = route.path.replace("}", ":str}")
+    # The method is a plain str in the table and a literal in the framework's signature.
     decorate = HTTPRouteHandler(path, http_method=route.method, name=route.name, status_code=200)  # pyright: ignore[reportArgumentType]
     return decorate(HANDLERS[route.name])
 
