@@ -79,12 +79,19 @@ def _merge_rates() -> list[Figure]:
     gc.unfreeze()
     best = {name: statistics.median(seconds) for name, seconds in times.items()}
     lww = best["last writer wins"]
+
+    def ratio(name: str, to: str) -> float:
+        """Median of the ratios of the single passes, which lie side by side in time."""
+        return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
+
     detail = f"bus {_ns(best['bus'])}, per-field dict merge {_ns(lww)} a fragment; median of {PASSES} passes"
     return [
-        Figure("bus merge rate / per-field dict merge", lww / best["bus"], "x", ">=0.6", detail),
+        Figure(
+            "bus merge rate / per-field dict merge", ratio("last writer wins", "bus"), "x", ">=0.6", detail
+        ),
         Figure(
             "bus merge rate / bare dict.update",
-            best["update"] / best["bus"],
+            ratio("update", "bus"),
             "x",
             "",
             f"dict.update {_ns(best['update'])}: keeps no times, no sources, and lets old data win",
@@ -98,7 +105,7 @@ def _merge_rates() -> list[Figure]:
         ),
         Figure(
             "bus merge rate / per-field dict merge, two sources",
-            lww / best["bus, two sources"],
+            ratio("last writer wins", "bus, two sources"),
             "x",
             "",
             f"each entity known to two sources that share 3 fields: {_ns(best['bus, two sources'])}",
@@ -146,10 +153,10 @@ class _Update:
 
 def _seconds(merge: Merge, fragments: list[StateFragment]) -> float:
     batches = [fragments[i : i + BATCH] for i in range(0, len(fragments), BATCH)]
-    start = time.perf_counter()
+    start = time.process_time()  # CPU time: what others do on this machine meanwhile does not count
     for batch in batches:
         merge(batch)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _ns(seconds: float) -> str:

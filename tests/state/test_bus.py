@@ -478,6 +478,16 @@ def test_too_wide_an_entity_is_refused_and_stays_as_it_was(what: str) -> None:
     assert bus.counters()["refused"] == 1
 
 
+def test_two_sources_that_widen_together_are_held_to_the_same_width() -> None:
+    """Each is narrow by itself, and each only repeats itself with more."""
+    bus, _ = world(fields_per_entity_max=10)
+    for i in range(1, 6):
+        for source in ("a", "b"):
+            bus.put(said(at(i), source, **{f"{source}{n}": 1 for n in range(i)}))
+    with pytest.raises(EntityTooWide):
+        bus.put(said(at(7), "a", **{f"a{n}": 1 for n in range(6)}))
+
+
 def test_too_many_sources_are_refused() -> None:
     bus, _ = world(sources_max=3)
     for i in range(3):
@@ -526,6 +536,20 @@ def test_an_unknown_word_becomes_unknown_and_a_drift_signal() -> None:
     (signal,) = bus.drift()
     assert (signal.entity_type, signal.field) == (JOB, "job_state")
     assert "FROZEN" in signal.detail
+
+
+def test_an_unknown_scheduler_domain_is_drift_and_a_known_spelling_is_not() -> None:
+    bus, _ = world()
+    bus.put(said(at(1), labels={"scheduler_domain": "managed_cloud"}, workload_type="llm_serving"))
+    entity = bus.get(NODE, "n1")
+    assert entity is not None
+    assert (entity.scheduler_domain, entity.workload_type) == ("cloud_managed", "llm_serving")
+    assert bus.drift() == []
+    bus.put(said(at(2), labels={"scheduler_domain": "nomad"}, workload_type="llm_serving"))
+    entity = bus.get(NODE, "n1")
+    assert entity is not None
+    assert entity.scheduler_domain == "unknown"
+    assert [(s.field, s.count) for s in bus.drift()] == [("scheduler_domain", 1)]
 
 
 def test_a_value_of_another_type_keeps_the_schema_and_is_not_lost() -> None:

@@ -29,8 +29,8 @@ from steersman.state.layer import (
     Layer,
     Stamp,
     age_s,
-    covers,
     merged_labels,
+    same_names,
     since,
     stacked,
 )
@@ -109,13 +109,13 @@ class StateBus:
         self, fragments: Iterable[StateFragment], received_at: datetime | None = None
     ) -> list[MergeOutcome]:
         """Merge fragments that arrived together, in their order. One that is refused never loses the others:
-        its outcome has the verdict `refused` and the error."""
+        its outcome has the verdict `refused` and the error. Raises only `RevisionsExhausted`, for all."""
         batch = fragments if isinstance(fragments, list) else list(fragments)
         return self._land(batch, self._arrival(len(batch), received_at), tolerant=True)
 
     def _land(self, batch: list[StateFragment], arrival: Arrival, *, tolerant: bool) -> list[MergeOutcome]:
-        """The hot path. What it does itself is the common case: a later word of the only source, which says
-        at least what it said before. All else goes to `_land_slowly`."""
+        """The hot path. What it does itself is the common case: a later word of the only source, with the
+        names that it had before. All else goes to `_land_beside` and `_land_slowly`."""
         tables, changed = self._tables, self._log.cells.append
         wall, monotonic = arrival.wall, arrival.monotonic
         outcomes: list[MergeOutcome] = []
@@ -133,9 +133,9 @@ class StateBus:
                     len(before) == 1
                     and source.name == fragment.source
                     and old.observed_at <= observed_at <= wall
-                    and was.fields.keys() <= fragment.fields.keys()
-                    and (was.labels == labels or was.labels.keys() <= labels.keys())
-                    and not was.clear
+                    and was.fields.keys() == fragment.fields.keys()
+                    and (was.labels == labels or was.labels.keys() == labels.keys())
+                    and not (was.clear or fragment.clear)
                 ):
                     self._revision = revision = self._revision + 1
                     layer = Layer(fragment, observed_at, arrival, revision, source)
@@ -160,28 +160,33 @@ class StateBus:
         return outcomes
 
     def _land_beside(self, cell: Cell, fragment: StateFragment, arrival: Arrival) -> MergeOutcome | None:
-        """A later word of one of several sources, which says at least what it said before; None where it is
+        """A later word of one of several sources, with the names that it had before; None where it is
         something else. A fresh entity stays fresh by it, so neither freshness nor alarm is worked out."""
-        before, observed_at = cell.layers, fragment.observed_at
-        place = next((i for i, layer in enumerate(before) if layer.source.name == fragment.source), -1)
-        if place < 0:
+        before, observed_at, name = cell.layers, fragment.observed_at, fragment.source
+        found, rivalled = -1, False
+        for place, layer in enumerate(before):
+            if layer.source.name == name:
+                found = place
+            elif layer.observed_at >= observed_at:
+                if layer.observed_at > arrival.wall:
+                    return None
+                rivalled = True
+        if found < 0:
             return None
-        old = before[place]
-        if not (old.observed_at <= observed_at <= arrival.wall and covers(fragment, old.fragment)):
-            return None
-        if any(layer.observed_at > arrival.wall for layer in before):
+        old = before[found]
+        if not (old.observed_at <= observed_at <= arrival.wall and same_names(fragment, old.fragment)):
             return None
         self._upkeep.hear(old.source, arrival)
-        layer = Layer(fragment, observed_at, arrival, self._revision + 1, old.source)
-        verdict = judge(before, layer)
-        cell.layers = (*before[:place], layer, *before[place + 1 :])
+        new = Layer(fragment, observed_at, arrival, self._revision + 1, old.source)
+        verdict = judge(before, new) if rivalled else MERGED
+        cell.layers = (*before[:found], new, *before[found + 1 :])
         self._revise(cell)
         if arrival.monotonic >= cell.sample_at:
             self._upkeep.sample(cell, arrival)
         if verdict != MERGED:
             self._counts[verdict] += 1
             self._counts["stale_kept"] += verdict == STALE
-        return MergeOutcome(verdict, fragment, before, layer)
+        return MergeOutcome(verdict, fragment, before, new)
 
     def _land_slowly(self, cell: Cell | None, fragment: StateFragment, arrival: Arrival) -> MergeOutcome:
         """Every other case: a new entity or source, several sources, parts, a clock that was set back."""

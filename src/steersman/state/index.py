@@ -14,18 +14,22 @@ class Index:
     """Cells of live entities and of tombstones. `tables` is open to the bus's write path, which reads it
     directly; only `add` and `remove` change it."""
 
-    __slots__ = ("_orders", "count", "tables")
+    __slots__ = ("_new", "_orders", "_removed", "count", "tables")
 
     def __init__(self) -> None:
         self.tables: dict[EntityType, dict[str, dict[str, Cell]]] = {t: {} for t in EntityType}
         self.count = 0
         self._orders: dict[tuple[EntityType, str], list[str]] = {}
+        self._new: dict[tuple[EntityType, str], list[str]] = {}
+        self._removed: set[tuple[EntityType, str]] = set()
 
     def add(self, cell: Cell) -> None:
         """Take in a new cell."""
         entity_type, scope, entity_id = cell.key
         self.tables[entity_type].setdefault(scope, {})[entity_id] = cell
-        self._orders.pop((entity_type, scope), None)
+        place = (entity_type, scope)
+        if place in self._orders:
+            self._new.setdefault(place, []).append(entity_id)
         self.count += 1
 
     def remove(self, cell: Cell) -> None:
@@ -35,7 +39,10 @@ class Index:
         del cells[entity_id]
         if not cells:
             del self.tables[entity_type][scope]
-        self._orders.pop((entity_type, scope), None)
+            self._orders.pop((entity_type, scope), None)
+            self._new.pop((entity_type, scope), None)
+        elif (entity_type, scope) in self._orders:
+            self._removed.add((entity_type, scope))
         self.count -= 1
 
     def find(self, entity_type: EntityType, entity_id: str, scope: str | None) -> Cell | None:
@@ -85,10 +92,21 @@ class Index:
                 yield from cells.values()
 
     def _order(self, entity_type: EntityType, scope: str) -> list[str]:
-        key = (entity_type, scope)
-        ids = self._orders.get(key)
+        """The ids in order. What came since the last time is sorted in, which is cheap for a list that is in
+        order but for its end; a list that was handed out is never changed."""
+        place = (entity_type, scope)
+        ids = self._orders.get(place)
+        cells = self.tables[entity_type].get(scope, {})
+        new = self._new.pop(place, None)
         if ids is None:
-            ids = self._orders[key] = sorted(self.tables[entity_type].get(scope, ()))
+            ids = self._orders[place] = sorted(cells)
+        elif place in self._removed:
+            ids = self._orders[place] = sorted(
+                id for id in dict.fromkeys((*ids, *(new or ()))) if id in cells
+            )
+        elif new:
+            ids = self._orders[place] = sorted((*ids, *new))
+        self._removed.discard(place)
         return ids
 
 

@@ -168,6 +168,13 @@ def _covers_rest(new: StateFragment, old: StateFragment) -> bool:
     return not old.clear or all(name in new.fields or name in new.clear for name in old.clear)
 
 
+def same_names(new: StateFragment, old: StateFragment) -> bool:
+    """Whether both say the same fields and labels and clear nothing: one simply replaces the other."""
+    if new.clear or old.clear or new.fields.keys() != old.fields.keys():
+        return False
+    return new.labels == old.labels or new.labels.keys() == old.labels.keys()
+
+
 def stacked(layers: tuple[Layer, ...], new: Layer) -> tuple[Layer, ...]:
     """The layers once `new` has come, which is no older than those of its source: covered ones dropped, many
     folded into one. The order of layers is that of their sources' first words, so it is deterministic."""

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityKey, EntityType, HealthState
+from steersman.kinds.entity import (
+    ENTITY_CLASSES,
+    CanonicalEntity,
+    EntityKey,
+    EntityType,
+    HealthState,
+    SchedulerDomainType,
+    WorkloadType,
+)
 from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
 from steersman.state.confidence import Confidence, confidence_of, score_of_one
 from steersman.state.freshness import (
@@ -132,14 +140,19 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         score = confidence_of(entity_type, layers, now, written_fields(layers), states).score
     labels = merged_labels(layers)
     declared, extra = split_values(entity_type, values, drift)
+    domain, workload = domain_of(values, labels), workload_of(values, labels)
+    if domain is SchedulerDomainType.UNKNOWN:
+        _note_common(entity_type, "scheduler_domain", values, labels, drift)
+    if workload is WorkloadType.UNKNOWN:
+        _note_common(entity_type, "workload_type", values, labels, drift)
     newest = max(layers, key=lambda layer: (layer.observed_at, layer.source.rank, layer.revision))
     return ENTITY_CLASSES[entity_type](
         entity_id=key.entity_id,
         entity_type=entity_type,
         scope=key.scope,
         source_type=newest.fragment.source_type,
-        scheduler_domain=domain_of(values, labels),
-        workload_type=workload_of(values, labels),
+        scheduler_domain=domain,
+        workload_type=workload,
         health_state=health,
         health_reasons=reasons,
         confidence_score=score if deleted_at is None else 0.0,
@@ -212,6 +225,14 @@ def split_values(
             drift(entity_type, name, f"a value of type {type(value).__name__}")
             extra[name] = value
     return declared, extra
+
+
+def _note_common(
+    entity_type: EntityType, name: str, values: Mapping[str, Any], labels: Mapping[str, str], drift: Drift
+) -> None:
+    word = values.get(name) or labels.get(name)
+    if word and word != UNKNOWN_WORD:
+        drift(entity_type, name, f"unknown word {word!r:.60}")
 
 
 def _signals(standing: Standing) -> tuple[Mapping[str, Any], Mapping[str, str]]:
