@@ -62,7 +62,7 @@ def time_limit(limit_s: float | None) -> Generator[None]:
         raise _TimeUp
 
     before = signal.signal(signal.SIGALRM, up)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    timer_before = signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
         yield
     except _TimeUp:
@@ -70,3 +70,4 @@ def time_limit(limit_s: float | None) -> Generator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)
