@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman.kernel.clock import SystemClock
+from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import Supervisor
 from steersman.kinds.entity import EntityKey, EntityType
@@ -209,6 +209,12 @@ async def test_finish_ends_a_recording_with_its_footer(tmp_path: Path) -> None:
         recorder.finish()
         await tasks.wait()
     assert read((tmp_path / "x.rec").read_bytes())[1].complete
+
+
+async def test_a_file_name_may_hold_the_time(tmp_path: Path) -> None:
+    clock = ManualClock(AT)
+    recorder = Recorder(Inlet(StateBus(clock), clock), clock, tmp_path / "a-{time}.rec", program="t")
+    assert recorder.status().file == str(tmp_path / "a-20260301T000000Z.rec")
 
 
 async def test_an_existing_file_is_kept(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ PAUSE_STEPS = 10
 FILE_MODE = 0o600
 """A recording holds whatever labels and fields hold: for its owner alone."""
 
+TIME_MARK = "{time}"
+"""In a file's name it stands for the start of the recording, so that each start of the program has its own."""
+TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+
 _log = get_logger("observe.recording")
 
 
@@ -63,7 +67,7 @@ class Recorder:
         self, inlet: Inlet, clock: Clock, path: Path, *, program: str, queue_max: int = RECORD_QUEUE_MAX
     ) -> None:
         self._clock = clock
-        self._path = path
+        self._path = path.with_name(path.name.replace(TIME_MARK, clock.now().strftime(TIME_FORMAT)))
         self._encoder = Encoder()
         self._program = program
         self._began_at = clock.now()
