@@ -27,7 +27,7 @@ FILE_MODE = 0o600
 """A recording holds whatever labels and fields hold: for its owner alone."""
 
 TIME_MARK = "{time}"
-"""In a file's name it stands for the start of the recording, so that each start of the program has its own."""
+"""In a file's name it stands for the start of the recording: each start of the program has its own."""
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 _log = get_logger("observe.recording")
