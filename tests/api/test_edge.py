@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -329,3 +330,77 @@ async def test_each_metric_that_is_exposed_is_in_the_reference(world: Any) -> No
     page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
     families = text_string_to_metric_families((await world.http.get("/metrics")).text)
     assert {family.name for family in families if f"`{family.name}`" not in page} == set()
+
+
+async def test_no_target_however_odd_breaks_the_edge(world: Any, fragment: Fragment) -> None:
+    """Goal: any bytes as path and query get an answer below 500, and an error that is a problem."""
+    await push(world, msgspec.json.encode([fragment("a")]))
+    rng = random.Random(11)
+    pieces = [
+        b"/api/v1/entities",
+        b"/node",
+        b"/a",
+        b"/explain",
+        b"/",
+        b"//",
+        b"?",
+        b"&",
+        b"=",
+        b"%",
+        b"%2F",
+        b"%00",
+        b"%ff",
+        b"type=",
+        b"limit=",
+        b"cursor=",
+        b"field=a>1",
+        b"label=a%3Db",
+        b"q=",
+        b"\xff",
+        b"..",
+        b"#",
+        b"+",
+        b" ",
+        b";",
+        b"/api/v1/watch",
+        b"/schemas/",
+        b"after=",
+        b"kinds=",
+        b"9" * 40,
+        b"\xf0\x9f\x92\xa9",
+        b"{type}",
+        b"null",
+        b"NaN",
+    ]
+    for _ in range(600):
+        target = b"".join(rng.choices(pieces, k=rng.randrange(1, 9)))
+        path, _, query = target.partition(b"?")
+        if path == b"/api/v1/watch":
+            continue  # a stream without an end where the query happens to be right
+        status, body = await call(world, path, query)
+        assert status < 500, target
+        if status >= 400:
+            assert msgspec.json.decode(body)["status"] == status, target
+
+
+async def call(world: Any, path: bytes, query: bytes) -> tuple[int, bytes]:
+    """One GET over bare ASGI, with bytes that no client library would send."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path.decode("latin-1"),
+        "raw_path": path,
+        "query_string": query,
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+        "http_version": "1.1",
+        "scheme": "http",
+    }
+    empty = {"type": "http.request", "body": b"", "more_body": False}
+    await world.api(scope, messages(empty), send)
+    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])

@@ -10,8 +10,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from steersman.api.serving import HEADERS_MAX, HEADERS_MAX_BYTES, TARGET_MAX_BYTES
+from steersman.api.serving import (
+    HEADERS_MAX,
+    HEADERS_MAX_BYTES,
+    HEADERS_TIMEOUT_S,
+    TARGET_MAX_BYTES,
+    BoundedProtocol,
+)
 
 Make = Callable[..., Any]
 
@@ -125,3 +133,47 @@ async def test_a_web_socket_is_not_offered(address: str) -> None:
     async with connection(address) as (reader, writer):
         writer.write(HEAD.replace(b"connection: close\r\n", upgrade))
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nx: "])
+async def test_headers_that_dribble_are_cut_off_at_their_time(first: bytes) -> None:
+    """Goal: a connection that says nothing, or one header for ever, is not kept."""
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(lambda *_: None, log_config=None, lifespan="off", ws="none", loop="none")
+    protocol, wire = BoundedProtocol(config, ServerState(), {}, _loop=loop), Wire()
+    protocol.connection_made(wire)
+    began = loop.time()
+    while not wire.closed:
+        if first:
+            protocol.data_received(first)
+            first = b"y"
+        await asyncio.sleep(0.5)
+    assert HEADERS_TIMEOUT_S <= loop.time() - began <= HEADERS_TIMEOUT_S + 1
+    status, body = split(wire.written)
+    assert (status, body["code"]) == (408, "headers_timed_out")
+    protocol.connection_lost(None)

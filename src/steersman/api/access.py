@@ -8,6 +8,7 @@ Forwarding headers (`X-Forwarded-For` and its like) are never looked at.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from collections import OrderedDict
@@ -124,7 +125,7 @@ async def bootstrap_admin(tokens: Tokens, folder: Path) -> Path | None:
     issued = await tokens.create(NewToken(name=BOOTSTRAP_NAME, role=Role.ADMIN.label))
     path = folder / BOOTSTRAP_FILE
     try:
-        _write_secret(path, issued.token)
+        await asyncio.to_thread(_write_secret, path, issued.token)
     except OSError:
         await tokens.revoke(issued.info.id)  # a token nobody can read must not count as the first one
         raise

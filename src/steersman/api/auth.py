@@ -217,7 +217,7 @@ class Tokens:
         key = PREFIX + record.id
         await self._store.commit([Check(key, 0)], [Put(key, msgspec.json.encode(record))])
         self._records[record.id] = record
-        _log.info("token_created", token_id=record.id, name=record.name, role=record.role)
+        _log.info("token_created", id=record.id, name=record.name, role=record.role)
         return IssuedToken(token=f"{TOKEN_WORD}_{record.id}_{secret}", info=_info(record))
 
     async def revoke(self, token_id: str) -> None:
@@ -227,7 +227,7 @@ class Tokens:
         await self._store.commit([], [Delete(PREFIX + token_id)])
         self._records.pop(token_id, None)
         self._used.pop(token_id, None)
-        _log.info("token_revoked", token_id=token_id)
+        _log.info("token_revoked", id=token_id)
 
     def list(self) -> list[TokenInfo]:
         """All tokens, oldest first."""

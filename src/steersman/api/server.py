@@ -152,6 +152,7 @@ def _framework(api: Api, plane: Plane) -> Litestar:
                 "metrics": api.metrics,
                 "openapi": api.document,
                 "streams": lambda: len(api.lines),
+                "dashboard_built": (plane.dashboard / "index.html").is_file(),
             }
         ),
         debug=False,

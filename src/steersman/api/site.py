@@ -7,6 +7,7 @@ memory once: what is asked for is looked up, never opened as a path.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from msgspec import Struct
@@ -70,16 +71,15 @@ class Site:
         self._folder = folder
         self._files: dict[str, File] | None = None
 
-    @property
-    def files(self) -> dict[str, File]:
-        """The files by their path within the folder; read at the first request."""
+    async def files(self) -> dict[str, File]:
+        """The files by their path within the folder; read at the first request, beside the event loop."""
         if self._files is None:
-            self._files = _read(self._folder)
+            self._files = await asyncio.to_thread(_read, self._folder)
         return self._files
 
     async def page(self, exchange: Exchange) -> None:
         """The application's page, for `/` and for every page within it."""
-        index = self.files.get("index.html") or File(NOT_BUILT, MEDIA_TYPES[".html"])
+        index = (await self.files()).get("index.html") or File(NOT_BUILT, MEDIA_TYPES[".html"])
         await exchange.answer(200, index.body, _headers(index, b"no-cache"))
 
     async def asset(self, exchange: Exchange) -> None:
@@ -88,12 +88,8 @@ class Site:
             exchange, "assets/" + exchange.parameters["file"], b"public, max-age=31536000, immutable"
         )
 
-    async def icon(self, exchange: Exchange) -> None:
-        """The icon that browsers ask for by themselves. Raises `RouteNotFound`."""
-        await self._send(exchange, exchange.parameters.get("file", "favicon.svg"), b"public, max-age=86400")
-
     async def _send(self, exchange: Exchange, name: str, caching: bytes) -> None:
-        file = self.files.get(name)
+        file = (await self.files()).get(name)
         if file is None:
             raise RouteNotFound(f"the dashboard has no file {reveal(name)!r}")
         await exchange.answer(200, file.body, _headers(file, caching))

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 
 from litestar import Response
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, metrics_of, plane_of
 from steersman.api.metrics import CONTENT_TYPE
@@ -113,17 +113,17 @@ async def status(request: Asked) -> Answer:
             store=store,
             bus=plane.bus.counters(),
             tasks=plane.supervisor.snapshot(),
-            sources=plane.bus.sources(),
+            sources=_sources(plane),
             streams=request.app.state["streams"](),
             tokens_required=plane.settings.auth.tokens,
-            dashboard_built=(plane.dashboard / "index.html").is_file(),
+            dashboard_built=request.app.state["dashboard_built"],
         )
     )
 
 
 async def list_sources(request: Asked) -> Answer:
     """Every source: what it promised, when it was last heard, how it does."""
-    return json_answer(SourceList(plane_of(request).bus.sources()))
+    return json_answer(SourceList(_sources(plane_of(request))))
 
 
 async def whoami(request: Asked) -> Answer:
@@ -153,6 +153,10 @@ async def list_schemas() -> Answer:
 async def get_schema(request: Asked) -> Answer:
     """The JSON Schema (2020-12) of that name."""
     return json_answer(schema_of(exchange_of(request).parameters["name"]))
+
+
+def _sources(plane: Plane) -> list[SourceStatus]:
+    return [structs.replace(one, detail=redact_text(one.detail)) for one in plane.bus.sources()]
 
 
 async def ask_store(plane: Plane) -> StoreStatus:
