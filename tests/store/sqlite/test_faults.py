@@ -35,6 +35,7 @@ from steersman.testing.store_expect import keys, put
 
 FULL_DISK = Path(__file__).with_name("full_disk.py")
 NOBODY = 65_534
+NEWEST_SCHEMA = len(schema.migrations())
 
 
 def make(path: Path) -> SqliteStore:
@@ -93,7 +94,7 @@ async def test_a_file_from_a_newer_version(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await fill(path, 3)
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {len(schema.migrations()) + 1}")
+    db.execute(f"PRAGMA user_version = {NEWEST_SCHEMA + 1}")
     db.close()
     error = await refusal(path)
     assert isinstance(error, StoreTooNew)

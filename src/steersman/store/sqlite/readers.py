@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from steersman.kernel.clock import Clock
 from steersman.kernel.tasks import OwnedThread
 from steersman.store import rules
 from steersman.store.sqlite import failures, file
@@ -36,8 +37,9 @@ class _Read(Struct, eq=False):
 class Readers:
     """Runs functions with a reading connection. All methods belong to the event loop's thread."""
 
-    def __init__(self, path: Path, count: int = READERS) -> None:
+    def __init__(self, path: Path, clock: Clock, count: int = READERS) -> None:
         self._path = path
+        self._clock = clock
         self._queue: SimpleQueue[_Read | None] = SimpleQueue()
         self._room = asyncio.Semaphore(READS_MAX)
         self._loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class Readers:
             self._stop()
         await asyncio.gather(*self._ended)
         for thread in self._threads:
-            thread.close()  # it has ended, or is about to: no waiting
+            await join(thread, self._clock)
 
     def _stop(self) -> None:
         self._queue.put(None)
@@ -91,6 +93,13 @@ class Readers:
         finally:
             _closed(db)
             self._loop.call_soon_threadsafe(ended.set_result, None)
+
+
+async def join(thread: OwnedThread, clock: Clock) -> None:
+    """Join a thread that has said it is done: what is left of it are a few steps of the interpreter's own."""
+    while thread.alive:
+        await clock.sleep(0)
+    thread.close()
 
 
 def _closed(db: sqlite3.Connection | None) -> None:

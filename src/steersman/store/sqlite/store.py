@@ -32,7 +32,7 @@ from steersman.store.sqlite.operations import (
     RevokeOperation,
     TickOperation,
 )
-from steersman.store.sqlite.readers import Readers
+from steersman.store.sqlite.readers import Readers, join
 from steersman.store.sqlite.writer import Writer
 
 QUEUE_OPERATIONS_MAX = 4096
@@ -165,7 +165,7 @@ class SqliteStore:
         self._opened_age_us = report.age_us
         self._hub = WatchHub(self._changes, report.revision)
         self._hub.compacted = report.compacted
-        self._readers = Readers(self.path)
+        self._readers = Readers(self.path, self._clock)
         self._exits.push_async_callback(self._readers.close)
         tasks = await self._exits.enter_async_context(Supervisor(self._clock, self._rng, name="store"))
         self._alarm = LeaseAlarm(self._clock, tasks, self._age_us, self._tick)
@@ -181,7 +181,7 @@ class SqliteStore:
         self._flush()
         self._writer.end()
         await ended
-        thread.close()  # it has ended, or is about to: no waiting
+        await join(thread, self._clock)
 
     def _writer_ended(self, ended: asyncio.Future[None]) -> None:
         """The thread is over. Callers that still wait (it died of a fault) must not wait for ever."""
