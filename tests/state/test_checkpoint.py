@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_merge_properties import fragments, picture
 
-from steersman.kernel.clock import ManualClock
+from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
@@ -261,6 +262,28 @@ async def test_a_save_that_fails_is_made_up_by_a_later_one() -> None:
         store.full = False
         assert (await checkpoint.save()).entities == 1
         assert value_of(await restarted(store, later(clock, 1)), "load_1m") == 1.0
+
+
+@pytest.mark.looptime
+async def test_running_saves_at_intervals_counts_failures_and_renews_revisions() -> None:
+    clock = SystemClock()
+    async with FullStore(clock=clock, rng=seeded_rng(1)) as store:
+        store.full = False
+        blocks = RevisionBlocks(store)
+        bus = StateBus(clock, first_revision=await blocks.open())
+        bus.put(said(at(1), load_1m=1.0))
+        checkpoint = Checkpoint(bus, store, clock, revisions=blocks)
+        store.full = True
+        running = asyncio.ensure_future(checkpoint.run(60.0))
+        await asyncio.sleep(130)
+        assert checkpoint.failures == 2
+        store.full = False
+        await asyncio.sleep(60)
+        assert checkpoint.failures == 0
+        assert len(await keys(store)) == 1
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
 
 async def test_writing_goes_on_while_a_save_is_under_way() -> None:

@@ -217,6 +217,38 @@ def test_a_source_that_comes_back_revives_what_it_holds_without_repeating_it() -
     assert [e.freshness for e in bus.changed_since(revision)] == ["fresh"]
 
 
+def test_a_source_that_holds_nothing_may_come_back_too() -> None:
+    bus, clock = world()
+    declare(bus, "a", 10.0)
+    bus.report_source("a", ok=True)
+    clock.advance(300)
+    bus.report_source("a", ok=True)
+    assert bus.sweep() == 0
+    assert bus.due_at() == float("inf")
+
+
+def test_a_thousand_sources_that_come_back_at_once_are_searched_for_together() -> None:
+    """A network that heals brings back every agent in the same second; one search serves them all."""
+    bus, clock = world()
+    names = [f"agent-{i:04d}" for i in range(1000)]
+    for name in names:
+        declare(bus, name, 10.0, repeats=False)
+        bus.put(said(clock.now(), name, entity_id=name, entity_type=GPU, gpu_utilization=0.5))
+    clock.advance(300)
+    while bus.sweep(500) == 500:
+        pass
+    revision = bus.revision
+    for name in names:
+        bus.report_source(name, ok=True)
+    rounds = 0
+    while bus.sweep(100) == 100:
+        rounds += 1
+    assert rounds == 10
+    revived = list(bus.changed_since(revision))
+    assert [e.entity_id for e in revived] == names
+    assert {e.freshness for e in revived} == {"fresh"}
+
+
 def test_a_steady_entity_is_looked_at_seldom_and_never_told_of_for_nothing() -> None:
     bus, clock = world()
     declare(bus, "a", 10.0)

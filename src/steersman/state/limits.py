@@ -12,7 +12,8 @@ ENTITIES_MAX = 500_000
 FIELDS_PER_ENTITY_MAX = FIELDS_MAX
 LABELS_PER_ENTITY_MAX = LABELS_MAX
 """No more than one fragment may hold, so that what a source said can always be folded into one."""
-SOURCES_MAX = 4_096
+SOURCES_MAX = 50_000
+"""An agent on each node of the largest fleet may be a source of its own."""
 SOURCES_PER_ENTITY_MAX = 32
 TOMBSTONES_MAX = 50_000
 TOMBSTONE_TTL_S = 86_400.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
@@ -19,6 +19,8 @@ from steersman.state.view import snapshot_of
 
 DELETED = "deleted"
 """What a tombstone is announced as."""
+SEARCH_SLICE = 20_000
+"""Entities searched through at a time: about 2 ms."""
 TIMED_LOOK_S = 30.0
 """How often an entity is looked at whose health rules read the clock (a heartbeat that is too old)."""
 
@@ -33,7 +35,9 @@ class Upkeep:
         self._counts = counts
         self._revise = revise
         self._wheel = Wheel()
-        self._revived: list[Iterator[Cell]] = []
+        self._revived: set[str] = set()
+        self._searched_for: set[str] = set()
+        self._to_search: list[Cell] = []
         self.sampler = Sampler(limits)
         self.tombstones = Tombstones(limits.tombstones_max, limits.tombstone_ttl_s)
 
@@ -61,7 +65,7 @@ class Upkeep:
             source.heard = arrival
         elif arrival.monotonic >= source.heard.monotonic:
             if source.is_dead(arrival):
-                self._revived.append(self._held_by(source))
+                self._revived.add(source.name)
             source.heard = arrival
 
     def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:
@@ -85,15 +89,16 @@ class Upkeep:
 
     def due_at(self, now: Arrival) -> float:
         """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
-        if self._revived:
+        if self._revived or self._to_search:
             return now.monotonic
         return min(self._wheel.due_at(), self.tombstones.due_at())
 
     def sweep(self, now: Arrival, entities_max: int) -> int:
-        """Look at what is due, at most so many; how many were looked at."""
-        looked = 0
+        """Look at what is due, at most so many; how many were looked at, or `entities_max` where a search for
+        what came back has to go on."""
+        looked = self._look_at_revived(now, entities_max)
         while looked < entities_max:
-            cell = self._next_revived() or self._wheel.pop(now.monotonic)
+            cell = self._wheel.pop(now.monotonic)
             if cell is None:
                 break
             looked += 1
@@ -124,18 +129,27 @@ class Upkeep:
         cell.revision = -1
         cell.alarm = NEVER
 
-    def _held_by(self, source: Source) -> Iterator[Cell]:
-        for cell in list(self._index.cells()):
-            if cell.announced != FRESH and any(layer.source is source for layer in cell.layers):
-                yield cell
-
-    def _next_revived(self) -> Cell | None:
-        while self._revived:
-            cell = next(self._revived[0], None)
-            if cell is not None:
-                return cell
-            del self._revived[0]
-        return None
+    def _look_at_revived(self, now: Arrival, entities_max: int) -> int:
+        """Look at what is not fresh and is held by a source that came back. One search serves all that came
+        back since the last one began, because thousands may at once."""
+        looked = 0
+        for _ in range(SEARCH_SLICE):
+            if not self._to_search:
+                if not self._revived:
+                    return looked
+                self._searched_for, self._revived = self._revived, set()
+                self._to_search = list(self._index.cells())
+                self._to_search.reverse()  # taken from its end, in the order of the index
+                continue
+            cell = self._to_search.pop()
+            if cell.announced != FRESH and any(
+                layer.source.name in self._searched_for for layer in cell.layers
+            ):
+                self._look(cell, now)
+                looked += 1
+                if looked == entities_max:
+                    break
+        return entities_max
 
 
 def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float]:
