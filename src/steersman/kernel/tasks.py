@@ -375,6 +375,7 @@ class OwnedThread:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             _log.error("thread_left", thread=self.name, timeout_s=timeout_s)
+            _stuck.add(self._thread)
             raise _left("the program", [self.name], timeout_s)
         failure, self._failure = self._failure, None
         if failure is not None:
@@ -390,6 +391,18 @@ class OwnedThread:
         except BaseException as error:  # noqa: BLE001 - kept for the owner; a thread has nobody above it
             self._failure = error
             _log.error("thread_failed", thread=self.name, exc_info=error)
+
+
+_stuck: set[threading.Thread] = set()
+
+
+def stuck_threads() -> list[str]:
+    """Names of owned threads that were told to end, did not in time, and still run.
+
+    The interpreter waits for them when it exits. A program that has finished everything else and finds some
+    here ends by `os._exit`; nothing can be lost by it that was not lost already.
+    """
+    return sorted(thread.name for thread in _stuck if thread.is_alive())
 
 
 async def ended_within(task: asyncio.Task[Any], seconds: float, clock: Clock) -> bool:

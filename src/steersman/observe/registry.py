@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, cast
+from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
@@ -24,9 +24,12 @@ from steersman.kernel.logging import get_logger
 from steersman.kernel.nearest import did_you_mean, nearest
 from steersman.kernel.redact import redact_text
 from steersman.kinds.settings import TIMEOUT_S, SourceSettings
+from steersman.observe.isolate import Isolated
 
 GROUP = "steersman.drivers"
 OWN_PACKAGE = "steersman"
+UNLOADABLE_INTERVAL_S = 60.0
+"""How often a source says why its driver can't be loaded."""
 
 _log = get_logger("observe.registry")
 
@@ -80,6 +83,11 @@ class Drivers:
             raise _broken(point, f"{point.value} is no driver: it has no {', '.join(missing)}")
         return cast("type[Driver]", found)
 
+    def is_own(self, name: str) -> bool:
+        """Whether a driver comes with this package, and so is known to leave the event loop alone."""
+        point = self._points.get(name)
+        return point is not None and point.value.startswith(f"{OWN_PACKAGE}.")
+
     def problems(self) -> dict[str, DriverBroken]:
         """Every driver that can't be loaded and why; imports them all. For `doctor`."""
         found: dict[str, DriverBroken] = {}
@@ -91,12 +99,24 @@ class Drivers:
         return found
 
 
+class Observer(Protocol):
+    """What intake needs of a driver once it is made."""
+
+    async def observe(self) -> Observation:
+        """As in `Driver`."""
+        ...
+
+    async def close(self) -> None:
+        """As in `Driver`."""
+        ...
+
+
 class Source(Struct):
     """A configured source, ready to be observed."""
 
     name: str
     driver_name: str
-    driver: Driver
+    driver: Observer
     scope: str
     interval_s: float
     timeout_s: float
@@ -106,12 +126,8 @@ class Source(Struct):
 class Unloadable:
     """Stands in for a driver that could not be loaded or made: each observation says why."""
 
-    name: ClassVar[str] = "unloadable"
-    Options: ClassVar[type[Struct]] = Struct
-    default_interval_s: ClassVar[float] = 60.0
-
-    def __init__(self, options: str, context: DriverContext) -> None:
-        self._reason = options
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     async def observe(self) -> Observation:
         """Raises `SourceError` with the reason."""
@@ -154,22 +170,25 @@ def make_sources(
 
 
 def _make(one: SourceSettings, drivers: Drivers, clock: Clock, rng: Rng) -> Source:
-    interval_s = float(one.interval) if one.interval is not None else Unloadable.default_interval_s
-    timeout_s = float(one.timeout) if one.timeout is not None else min(TIMEOUT_S, interval_s)
+    interval_s = float(one.interval) if one.interval is not None else UNLOADABLE_INTERVAL_S
+    driver: Observer
     try:
         cls = drivers.get(one.driver)
         if one.interval is None:
             interval_s = cls.default_interval_s
-        if one.timeout is None:
-            timeout_s = min(TIMEOUT_S, interval_s)
+        timeout_s = _timeout_s(one, interval_s)
         options: Any = convert(one.options, cls.Options)
-        context = DriverContext(one.name, one.scope, clock, rng, interval_s, timeout_s)
-        driver = _construct(cls, options, context)
+        made = _construct(cls, options, DriverContext(one.name, one.scope, clock, rng, interval_s, timeout_s))
+        driver = made if drivers.is_own(one.driver) else Isolated(made, one.name)
     except DriverBroken as error:
         _log.error("driver_broken", source=one.name, driver=one.driver, detail=error.detail, exc_info=error)
-        context = DriverContext(one.name, one.scope, clock, rng, interval_s, timeout_s)
-        driver = Unloadable(error.detail, context)
+        timeout_s = _timeout_s(one, interval_s)
+        driver = Unloadable(error.detail)
     return Source(one.name, one.driver, driver, one.scope, interval_s, timeout_s, one.priority)
+
+
+def _timeout_s(one: SourceSettings, interval_s: float) -> float:
+    return float(one.timeout) if one.timeout is not None else min(TIMEOUT_S, interval_s)
 
 
 def _construct(cls: type[Driver], options: Any, context: DriverContext) -> Driver:
