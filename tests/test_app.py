@@ -51,6 +51,7 @@ def test_a_whole_run_leaves_no_thread_and_no_descriptor(
     assert run_up(None, stop_at_once, port=0) == 0
     assert left() == before
     assert len(told) == 2
+    assert "127.0.0.1:0" not in told[0]
     assert "error" not in capfd.readouterr().err
 
 

@@ -133,6 +133,10 @@ async def run_plane(
             async with _open_store(store_url, clock, rng) as store:
                 process = _Process(settings, folder, clock, rng, store, store_url.partition(":")[0])
                 await process.run(sources, listener, stop, announce)
+        except Exception as error:
+            if not isinstance(error, SteersmanError):  # those are told as they are; this is a fault of ours
+                _log.error("crashed", exc_info=error)
+            raise
         finally:
             restore_logs()
 

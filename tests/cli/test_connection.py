@@ -9,7 +9,8 @@ import pytest
 
 from steersman.cli.connection import connect, server_now, time_limit
 from steersman.cli.exits import WrongUsage
-from steersman.cli.spec import read_duration_s
+from steersman.cli.program import load
+from steersman.cli.spec import parse, read_duration_s
 from steersman.kernel.clock import SystemClock
 
 
@@ -18,14 +19,24 @@ def arguments(server: str | None = None, token: str | None = None) -> argparse.N
 
 
 def test_the_option_wins_over_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def address(*words: str) -> str:
+        with connect(parse(load("get"), ["nodes", *words])[1]) as plane:
+            return plane.address
+
     monkeypatch.delenv("STEERSMAN_SERVER", raising=False)
-    with connect(arguments()) as plane:
-        assert plane.address == "http://127.0.0.1:7440"
+    assert address() == "http://127.0.0.1:7440"
+    monkeypatch.setenv("STEERSMAN_SERVER", "")
+    assert address() == "http://127.0.0.1:7440"
     monkeypatch.setenv("STEERSMAN_SERVER", "http://127.0.0.1:1")
-    with connect(arguments()) as plane:
-        assert plane.address == "http://127.0.0.1:1"
-    with connect(arguments("http://127.0.0.1:2")) as plane:
-        assert plane.address == "http://127.0.0.1:2"
+    assert address() == "http://127.0.0.1:1"
+    assert address("--server", "http://127.0.0.1:2") == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize("command", ["up", "doctor"])
+def test_the_configuration_may_be_named_by_a_variable(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERSMAN_CONFIG", "a.yaml")
+    assert parse(load(command), [])[1].config == "a.yaml"
+    assert parse(load(command), ["-c", "b.yaml"])[1].config == "b.yaml"
 
 
 @pytest.mark.parametrize(

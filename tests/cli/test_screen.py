@@ -132,3 +132,29 @@ def test_a_terminal_gets_colour_and_names_are_no_markup(tmp_path: Path) -> None:
 def test_colour_can_be_refused(tmp_path: Path, env: dict[str, str]) -> None:
     text = on_a_terminal(tmp_path, **env)
     assert text.replace("\r", "") == "NAME   HEALTH\n[x]    critical\n"
+
+
+PROGRESS = (
+    "from steersman.cli.screen import progress\n"
+    "with progress('recording') as tell:\n    tell('1 KiB')\n"
+    "print('done')"
+)
+
+
+def test_progress_is_for_terminals_alone() -> None:
+    quiet = subprocess.run([sys.executable, "-c", PROGRESS], capture_output=True, check=True, timeout=60)
+    assert (quiet.stdout, quiet.stderr) == (b"done\n", b"")
+    main, child = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRESS],
+        stdout=subprocess.PIPE,
+        stderr=child,
+        check=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm"},
+    )
+    os.close(child)
+    shown = os.read(main, 65536)
+    os.close(main)
+    assert done.stdout == b"done\n"
+    assert b"recording" in shown

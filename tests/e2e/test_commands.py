@@ -197,6 +197,13 @@ def test_watch_prints_what_changed_and_resumes(plane: Any) -> None:
     )
 
 
+def test_watch_is_narrowed_by_selectors(plane: Any) -> None:
+    out = plane.type("watch", "--after", "0", "--for", "1s", "-l", "team=ml", "--scope", "west").stdout
+    assert {line.split()[2] for line in out.splitlines()} == {"service/west/batch"}
+    out = plane.type("watch", "--after", "0", "--for", "1s", "--health", "healthy", "--scope", "west").stdout
+    assert "batch" not in out
+
+
 def test_watch_ends_quietly_on_ctrl_c(plane: Any) -> None:
     import signal
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,13 +22,11 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def connect(arguments: argparse.Namespace) -> Steersman:
-    """The client for `--server` and `--token`, or their variables, or the default address."""
+    """The client for `--server` and `--token` (which the parser takes from their variables, too)."""
     from steersman.client import DEFAULT_SERVER, Steersman
 
-    server = arguments.server or os.environ.get("STEERSMAN_SERVER") or DEFAULT_SERVER
-    token = arguments.token or os.environ.get("STEERSMAN_TOKEN") or None
     try:
-        return Steersman(server, token=token)
+        return Steersman(arguments.server or DEFAULT_SERVER, token=arguments.token or None)
     except InvalidInput as error:  # the address or the token can't be what was meant: nothing was asked yet
         raise WrongUsage(error.detail) from None
 

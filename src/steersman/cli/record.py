@@ -44,15 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(arguments: argparse.Namespace, part: Path, limit_s: float | None) -> int:
     """Stream the recording into the file; its size in bytes."""
     from steersman.cli.connection import connect
+    from steersman.cli.screen import progress
+    from steersman.cli.units import show_size
 
     size = 0
     part.unlink(missing_ok=True)
     with connect(arguments) as plane, os.fdopen(_create(part), "wb") as file:
         try:
-            for chunk in plane.record(limit_s):
-                file.write(chunk)
-                file.flush()  # a machine that crashes leaves what arrived up to then
-                size += len(chunk)
+            with progress("recording") as tell:
+                for chunk in plane.record(limit_s):
+                    file.write(chunk)
+                    file.flush()  # a machine that crashes leaves what arrived up to then
+                    size += len(chunk)
+                    tell(f"{show_size(size)} so far; Ctrl-C ends it")
         except KeyboardInterrupt:
             if not size:
                 raise

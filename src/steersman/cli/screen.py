@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from steersman.kinds.entity import HealthState
@@ -54,6 +55,19 @@ def write_block(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
 def note(text: str) -> None:
     """A remark for people: on stderr, so that it never mixes with data."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str) -> Generator[Callable[[str], None]]:
+    """A function that shows how far it is, in one line of stderr that goes away at the end; silent where no
+    person looks at stderr."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
 
 
 def write_pairs(pairs: Sequence[tuple[str, str]], indent: str = "") -> None:

@@ -7,6 +7,7 @@ it. argparse is used instead of a richer library because of start-up time (decis
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -144,7 +145,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         words += f" (also ${option.env})"
     elif option.default is not None and not option.switch:
         words += f" (default {option.default})"
-    settings: dict[str, Any] = {"help": words.replace("%", "%%"), "default": option.default}
+    default = os.environ.get(option.env) or option.default if option.env else option.default
+    settings: dict[str, Any] = {"help": words.replace("%", "%%"), "default": default}
     if option.switch:
         settings |= {"action": "store_true", "default": False}
     else:

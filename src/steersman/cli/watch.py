@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from steersman.cli.exits import DONE, WrongUsage
+from steersman.cli.get import HEALTH, LABELS, SCOPE
 from steersman.cli.spec import Command, Option, read_duration_s
 
 if TYPE_CHECKING:
     from steersman.client import Steersman
     from steersman.client.watching import Change
-    from steersman.kinds.entity import EntityType
+    from steersman.kinds.entity import EntityType, HealthState
 
 OPTIONS = (
     Option(("KIND",), "only this kind, or several joined by commas", optional=True),
@@ -23,6 +24,9 @@ OPTIONS = (
         default="table",
         choices=("table", "json"),
     ),
+    LABELS,
+    HEALTH,
+    SCOPE,
     Option(
         ("--after",), "begin behind this bus revision, as an earlier watch showed it", "REVISION", read=int
     ),
@@ -33,8 +37,9 @@ OPTIONS = (
 def run(arguments: argparse.Namespace) -> int:
     """Print changes until told to stop."""
     from steersman.cli.connection import connect, time_limit
-    from steersman.cli.target import read_kind
+    from steersman.cli.target import read_health, read_kind, read_labels
 
+    labels, healths = read_labels(arguments.selector), read_health(arguments.health)
     kinds = [read_kind(part) for part in (arguments.KIND or "").split(",") if part]
     wanted = vars(arguments)["for"]
     limit_s = read_duration_s(wanted, "--for") if wanted else None
@@ -45,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         reached = arguments.after or 0
         for change in plane.watch(kinds, after=arguments.after):
             for told in _filled(plane, kinds, change, reached):
-                write(told)
+                if _wanted(told, labels, healths, arguments.scope):
+                    write(told)
             reached = change.revision
             sys.stdout.flush()  # each line is read as it comes, also by a pipe
     return DONE
@@ -61,6 +67,20 @@ def _filled(plane: Steersman, kinds: list[EntityType], change: Change, reached: 
         note(f"changes were left out ({change.reason}); reading the list")
         missed = [entity for entity in plane.entities(kinds) if reached < entity.revision <= change.revision]
         yield from sorted(missed, key=lambda entity: entity.revision)
+
+
+def _wanted(change: Change, labels: dict[str, str], healths: list[HealthState], scope: str | None) -> bool:
+    """Whether a change passes the selectors. What is gone has no labels and no health any more: it passes all
+    but the scope, since it may be one that was shown before."""
+    from steersman.client import Gone, Resync
+
+    if isinstance(change, Resync):
+        return True
+    if scope is not None and change.scope != scope:
+        return False
+    if isinstance(change, Gone):
+        return True
+    return labels.items() <= change.labels.items() and (not healths or change.health_state in healths)
 
 
 def _write_line(change: Change) -> None:
