@@ -23,6 +23,16 @@ class EagerEntity:
         self.fields: dict[str, tuple[tuple[datetime, int, int], str, Any]] = {}
         self.labels: dict[str, tuple[tuple[datetime, int, int], str, Any]] = {}
         self.arrivals = 0
+        self.floor: datetime | None = None
+
+    def forget(self, when: datetime) -> None:
+        """The entity was deleted then."""
+        if self.floor is not None and when <= self.floor:
+            return
+        self.floor = when
+        self.newest = {source: at for source, at in self.newest.items() if at > when}
+        self.fields = {name: cell for name, cell in self.fields.items() if cell[0][0] > when}
+        self.labels = {name: cell for name, cell in self.labels.items() if cell[0][0] > when}
 
     def put(self, fragment: StateFragment) -> tuple[str, dict[str, str]]:
         """The verdict, and that of each field."""
@@ -31,6 +41,8 @@ class EagerEntity:
         labels: dict[str, Any] = {n[7:]: GONE for n in fragment.clear if n.startswith("labels.")}
         labels |= fragment.labels
         newest = self.newest.get(fragment.source)
+        if self.floor is not None and fragment.observed_at <= self.floor:
+            return "stale", dict.fromkeys(said, "older")
         if newest is not None and fragment.observed_at < newest:
             return "stale", dict.fromkeys(said, "older")
         first = not self.newest

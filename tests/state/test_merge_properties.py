@@ -47,18 +47,31 @@ def new_bus() -> StateBus:
     return bus
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(fragments, min_size=1, max_size=25))
-def test_the_bus_equals_the_eager_model(stream: list[StateFragment]) -> None:
-    """Verdicts, verdicts of fields (worked out later), values and provenance, after every fragment."""
+steps = st.one_of(fragments, fragments, fragments, st.integers(-1, 8))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(steps, min_size=1, max_size=25))
+def test_the_bus_equals_the_eager_model(stream: list[StateFragment | int]) -> None:
+    """Verdicts, verdicts of fields (worked out later), values and provenance, after every step; a number is a
+    deletion as of that second."""
     bus, model = new_bus(), EagerEntity(PRIORITIES)
     told: list[tuple[Any, dict[str, str]]] = []
-    for fragment in stream:
-        outcome = bus.put(fragment)
-        verdict, fields = model.put(fragment)
-        assert outcome.verdict == verdict
-        told.append((outcome, fields))
-        assert picture(bus) == (model.picture(), model.label_picture())
+    for step in stream:
+        if isinstance(step, int):
+            bus.forget(NODE, "n1", observed_at=at(step))
+            model.forget(at(step))
+        else:
+            outcome = bus.put(step)
+            verdict, fields = model.put(step)
+            assert outcome.verdict == verdict
+            told.append((outcome, fields))
+        entity = bus.get(NODE, "n1")
+        assert (entity is not None) == bool(model.newest)
+        if entity is not None:
+            assert picture(bus) == (model.picture(), model.label_picture())
+            assert entity.observed_at == max(model.newest.values())
+            assert entity.sources == tuple(sorted(entity.sources))
     for outcome, fields in told:
         assert outcome.fields == fields, "an outcome asked late says what it would have said at once"
 
