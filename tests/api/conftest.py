@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from steersman.testing.plane import World, make_fragment, make_world
 from steersman.testing.plane import serve as serve_world
 
 MakeWorld = Callable[..., AbstractAsyncContextManager[World]]
 ServeWorld = Callable[[World], AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture(autouse=True)
+def blocking_calls_fail() -> Iterator[None]:
+    """A call of ours that blocks the event loop is an error in every test here."""
+    with blockbuster_ctx(["steersman.api", "steersman.observe", "steersman.state"]) as watcher:
+        for function in watcher.functions.values():
+            # It reads /proc, which is memory; and code is loaded at the first request that needs it.
+            function.can_block_in("prometheus_client/process_collector.py", {"collect"})
+            function.can_block_in("steersman/api/server.py", {"_framework"})  # at the start
+            function.can_block_in("steersman/state/health/table.py", {"_read"})  # once for each kind
+            function.can_block_in("<frozen importlib._bootstrap_external>", {"get_data", "path_stats"})
+        yield
 
 
 @pytest.fixture

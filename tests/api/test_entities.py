@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
-from steersman.api.pages import CursorInvalid, read_cursor, read_field_filter, write_cursor
+from steersman.api.pages import SCAN_MAX, CursorInvalid, read_cursor, read_field_filter, write_cursor
 from steersman.api.problems import InvalidParameter
 from steersman.kinds.entity import EntityKey, EntityType, NodeEntity
 from steersman.kinds.fragment import StateFragment
@@ -38,8 +39,6 @@ ODD_IDS = [
 
 
 def put(world: Any, *fragments: dict[str, Any]) -> None:
-    import msgspec
-
     for one in fragments:
         world.bus.put(msgspec.convert(one, StateFragment))
 
@@ -209,6 +208,18 @@ async def test_pages_go_through_all_kinds_and_scopes_in_order(world: Any, fragme
         await world.http.get(f"/api/v1/entities?type=node,config_snapshot&cursor={some['cursor']}")
     ).json()
     assert len(some["items"]) + len(rest["items"]) == 18
+
+
+async def test_a_search_that_finds_little_goes_on_page_by_page(world: Any, fragment: Fragment) -> None:
+    """Goal: one request looks at a bounded number of entities; following the cursors finds all."""
+    many = [msgspec.convert(fragment(f"n{n:05d}"), StateFragment) for n in range(SCAN_MAX + 50)]
+    world.bus.put_many(many)
+    first = (await world.http.get("/api/v1/entities?q=n20049")).json()
+    assert first["items"] == []
+    assert first["cursor"] is not None
+    second = (await world.http.get(f"/api/v1/entities?q=n20049&cursor={first['cursor']}")).json()
+    assert [item["entity_id"] for item in second["items"]] == ["n20049"]
+    assert second["cursor"] is None
 
 
 async def test_a_page_says_at_which_revision_it_was_made(world: Any, fragment: Fragment) -> None:

@@ -230,6 +230,7 @@ class Gate:
             return self._tokens.authenticate(token.strip())
         except TokenInvalid:
             self._failures.note(peer)
+            _log.warning("token_refused", peer=peer)
             raise
 
     def _check_host(self, headers: Mapping[str, str]) -> None:

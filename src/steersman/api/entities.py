@@ -15,6 +15,7 @@ from steersman.api.pages import (
     FILTERS_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
+    SCAN_MAX,
     SCAN_SLICE,
     EntityFilter,
     read_cursor,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from steersman.api.plane import Plane
     from steersman.state.bus import StateBus
 
-NEAR_SCAN_MAX = 20_000
+NEAR_SCAN_MAX = 500
 """Names that are compared for a `did you mean`."""
 
 
@@ -47,7 +48,8 @@ class EntityNotFound(NotFound):
 
 
 class EntityPage(Struct, frozen=True):
-    """One page. `cursor` continues the list (null: this was the last page).
+    """One page. `cursor` continues the list (null: this was the last page). A page may be short, or empty,
+    and yet have a cursor: a search looks at so many entities at a time.
 
     `revision` is the bus's when the page was made: a watch that starts after the first page's revision misses
     nothing.
@@ -118,16 +120,15 @@ async def make_page(plane: Plane, wanted: EntityFilter, after: EntityKey | None,
     """The first `limit` matching entities behind `after`; a long search lets others have their turn."""
     revision = plane.bus.revision
     found: list[CanonicalEntity] = []
-    looked = 0
-    for entity in _candidates(plane.bus, wanted, after):
-        looked += 1
+    for looked, entity in enumerate(_candidates(plane.bus, wanted, after), 1):
         if looked % SCAN_SLICE == 0:
             await plane.clock.sleep(0)
-        if not wanted.matches(entity):
-            continue
-        if len(found) == limit:
-            return EntityPage(found, write_cursor(found[-1].key), revision)
-        found.append(shown(entity))
+        if wanted.matches(entity):
+            if len(found) == limit:
+                return EntityPage(found, write_cursor(found[-1].key), revision)
+            found.append(shown(entity))
+        if looked == SCAN_MAX:
+            return EntityPage(found, write_cursor(entity.key), revision)
     return EntityPage(found, None, revision)
 
 

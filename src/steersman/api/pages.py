@@ -25,6 +25,8 @@ PAGE_DEFAULT = 500
 PAGE_MAX = 5000
 SCAN_SLICE = 256
 """Entities looked at before other requests get their turn."""
+SCAN_MAX = 20_000
+"""Entities looked at for one page. A filter that lets little through gives short pages with a cursor."""
 FILTERS_MAX = 16
 
 T = TypeVar("T")
