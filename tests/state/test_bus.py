@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from datetime import datetime, timedelta
 
 import pytest
@@ -445,6 +447,24 @@ def test_put_many_loses_no_good_fragment_to_a_bad_one() -> None:
     assert [o.verdict for o in outcomes] == ["created", "refused", "created"]
     assert isinstance(outcomes[1].error, FutureTimestamp)
     assert bus.counters()["refused"] == 1
+
+
+def test_a_refused_fragment_is_freed_with_its_outcome() -> None:
+    """The error must not tie the outcome into a ring that the garbage collector does not see."""
+    bus, clock = world()
+
+    class Marked(dict[str, float]):
+        """A dict that can be watched."""
+
+    marked = Marked(load_1m=1.0)
+    watched = weakref.ref(marked)
+    outcomes = bus.put_many(
+        [StateFragment("a", NODE, "n1", clock.now() + timedelta(days=1), marked, source="a")]
+    )
+    assert [o.verdict for o in outcomes] == ["refused"]
+    del outcomes, marked
+    gc.collect()
+    assert watched() is None
 
 
 def test_too_many_entities_are_refused_and_room_is_made_from_tombstones_first() -> None:

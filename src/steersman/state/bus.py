@@ -156,7 +156,9 @@ class StateBus:
                 self._counts["refused"] += 1
                 if not tolerant:
                     raise
-                outcomes.append(MergeOutcome(REFUSED, fragment, error=error))
+                # Without its traceback, whose frame holds `outcomes`: outcomes are not tracked by the garbage
+                # collector, so a ring through one would never be freed.
+                outcomes.append(MergeOutcome(REFUSED, fragment, error=error.with_traceback(None)))
         return outcomes
 
     def _land_beside(self, cell: Cell, fragment: StateFragment, arrival: Arrival) -> MergeOutcome | None:
