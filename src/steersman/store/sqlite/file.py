@@ -12,6 +12,7 @@ import os
 import select
 import sqlite3
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from steersman.kernel.bounds import KIB, MIB
@@ -95,26 +96,23 @@ def prepare(path: Path) -> None:
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes. The caller holds the lock."""
-    db = _connect(path)
-    try:
-        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise failures.misplaced(path, f"is on a file system without shared memory (journal mode {mode})")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES:d}")
-        db.execute(f"PRAGMA journal_size_limit = {WAL_MAX_BYTES:d}")
-        db.execute("PRAGMA foreign_keys = OFF")
-    except BaseException:
+    settings = [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES:d}",
+        f"PRAGMA journal_size_limit = {WAL_MAX_BYTES:d}",
+    ]
+    db = _connect(path, "rw", settings)
+    mode = db.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal":
         db.close()
-        raise
+        raise failures.misplaced(path, f"is on a file system without shared memory (journal mode {mode})")
     return db
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads. It never moves the write-ahead log, not even when it is the last one."""
-    db = _connect(path, mode="ro")
-    db.execute("PRAGMA wal_autocheckpoint = 0")
-    return db
+    return _connect(path, "ro", ["PRAGMA wal_autocheckpoint = 0"])
 
 
 def check(db: sqlite3.Connection, path: Path, max_bytes: int | None = CHECK_MAX_BYTES) -> None:
@@ -174,7 +172,7 @@ class LogBound:
         self._next_bytes = 2 * size_bytes if busy else WAL_MAX_BYTES
 
 
-def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+def _connect(path: Path, mode: str, settings: Sequence[str]) -> sqlite3.Connection:
     # Each connection stays in one thread, but is closed by whoever ends that thread.
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -184,7 +182,12 @@ def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=64,
     )
-    db.execute(f"PRAGMA cache_size = -{CACHE_KIB:d}")
+    try:
+        for setting in [f"PRAGMA cache_size = -{CACHE_KIB:d}", *settings]:
+            db.execute(setting)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -287,7 +287,9 @@ class Writer:
             numbers.swept_id = sweep.sweep(db, numbers.compacted, numbers.swept_id)
             changed["swept_id"] = numbers.swept_id
         if changed:
-            db.executemany("UPDATE numbers SET value = ?2 WHERE name = ?1", list(changed.items()))
+            db.executemany(
+                "UPDATE numbers SET value = ? WHERE name = ?", [(n, name) for name, n in changed.items()]
+            )
 
 
 def _outcome(error: sqlite3.Error, committing: bool) -> str:
