@@ -53,6 +53,7 @@ CHECKPOINT_LATE_S = 600.0
 """A running plane that has written nothing for so long can't write, or has nothing to observe."""
 DISK_WARN_BYTES = GIB
 DISK_FAIL_BYTES = 64 * MIB
+THREADS_TIMEOUT_S = 5.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HISTORY_REVISIONS = 10_000
 """Store revisions kept for watchers that come back; older history is compacted away."""
@@ -98,8 +99,13 @@ def run_up(
     folder = state_folder(os.environ)
     prepare_folder(folder)
     url = settings.store_url(folder, config)
-    with listen(settings.server.host, settings.server.port) as listener, _runner() as runner:
-        runner.run(run_plane(settings, url, folder, listener, announce))
+    with listen(settings.server.host, settings.server.port) as listener:
+        runner = _runner()
+        try:
+            runner.run(run_plane(settings, url, folder, listener, announce))
+        finally:
+            with _ended_by_force():
+                runner.close()
     return 0
 
 
@@ -109,6 +115,27 @@ def _runner() -> asyncio.Runner:
     except ImportError:  # it has no build for this interpreter; the standard loop does the same, more slowly
         return asyncio.Runner()
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+@contextlib.contextmanager
+def _ended_by_force() -> Generator[None]:
+    """End the process where the block takes longer than `THREADS_TIMEOUT_S`.
+
+    Closing the loop waits for its worker threads, and Python can't end a thread that blocks (a read from a
+    dead network disk). By then all that must be remembered is on the disk.
+    """
+
+    def give_up(_number: int, _frame: object) -> None:
+        os.write(2, b"error: threads of this process block and would not end; it was ended without them\n")
+        os._exit(1)
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, THREADS_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 async def run_plane(

@@ -321,3 +321,47 @@ def test_watch_survives_a_restart_of_the_server(up: Up, tmp_path: Path) -> None:
     finally:
         watch.kill()
         watch.wait()
+
+
+BLOCKING_DRIVER = """
+import time
+from msgspec import Struct
+
+class Options(Struct, forbid_unknown_fields=True):
+    pass
+
+class BlockingDriver:
+    name = "blocking"
+    Options = Options
+    default_interval_s = 1.0
+
+    def __init__(self, options, context):
+        pass
+
+    async def observe(self):
+        time.sleep(3600)
+
+    async def close(self):
+        pass
+"""
+
+
+def test_a_foreign_driver_that_blocks_holds_up_neither_others_nor_the_end(up: Up, tmp_path: Path) -> None:
+    """A package with a driver that sleeps for an hour in its thread: this machine is observed all the same,
+    and Ctrl-C ends the program within its bound, although Python can't end that thread."""
+    site = tmp_path / "site"
+    (site / "blocking_driver-1.0.dist-info").mkdir(parents=True)
+    (site / "blocking_driver.py").write_text(BLOCKING_DRIVER)
+    (site / "blocking_driver-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: blocking-driver\nVersion: 1.0\n"
+    )
+    (site / "blocking_driver-1.0.dist-info" / "entry_points.txt").write_text(
+        "[steersman.drivers]\nblocking = blocking_driver:BlockingDriver\n"
+    )
+    config = tmp_path / "steersman.yaml"
+    config.write_text("sources:\n  - {name: this-host, driver: host}\n  - {name: bad, driver: blocking}\n")
+    running = up("-c", str(config), PYTHONPATH=str(site)).wait_healthy()
+    running.until(lambda: nodes(running), "a node, beside the source that blocks")
+    code, _, err = running.stop()
+    assert code == 0
+    assert "left behind: source-bad" in err
