@@ -20,8 +20,8 @@ from steersman.kernel.ids import seeded_rng
 from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
 from steersman.state.checkpoint import PREFIX, Checkpoint
-from steersman.state.limits import BusLimits
-from steersman.state.revisions import RevisionBlocks
+from steersman.state.limits import BusLimits, RevisionsExhausted
+from steersman.state.revisions import BLOCK, RevisionBlocks
 from steersman.state.saved import BUCKET_FORMAT, BucketDamaged, unpack
 from steersman.store.api import Put, StoreUnavailable
 from steersman.store.memory import MemoryStore
@@ -284,6 +284,20 @@ async def test_running_saves_at_intervals_counts_failures_and_renews_revisions()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+
+async def test_the_bus_counts_no_further_than_was_reserved() -> None:
+    clock = ManualClock(at(1000))
+    async with a_store() as store:
+        blocks = RevisionBlocks(store)
+        first = await blocks.open()
+        bus = StateBus(clock, first_revision=first + BLOCK - 1)  # as if the block were nearly used up
+        checkpoint = Checkpoint(bus, store, clock, revisions=blocks)
+        bus.put(said(at(1)))
+        with pytest.raises(RevisionsExhausted):
+            bus.put(said(at(2)))
+        await checkpoint.save()
+        assert bus.put(said(at(3))).revision == first + BLOCK + 1
 
 
 async def test_writing_goes_on_while_a_save_is_under_way() -> None:

@@ -69,7 +69,10 @@ class _Group:
 
 
 class Checkpoint:
-    """Saves one bus to one store, and restores it. `revisions`, where given, is renewed with each save."""
+    """Saves one bus to one store, and restores it.
+
+    `revisions`, where given, holds the bus to what is reserved, and is renewed with each save.
+    """
 
     def __init__(
         self, bus: StateBus, store: Store, clock: Clock, *, revisions: RevisionBlocks | None = None
@@ -78,6 +81,8 @@ class Checkpoint:
         self._store = store
         self._clock = clock
         self._revisions = revisions
+        if revisions is not None:
+            bus.grant_revisions(revisions.ceiling)
         self._saved: dict[int, tuple[int, int]] = {}  # bucket: newest revision in it, number of cells
         self._keys: dict[int, tuple[str, ...]] = {}  # bucket: the store's keys that hold it
         self.failures = 0
