@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from steersman.api.exchange import BODY_TIMEOUT_S, BoundedBody
-from steersman.api.problems import BodyTimedOut
+from steersman.api.problems import BodyTimedOut, problem_body
 from steersman.api.routes import ROUTES, RouteTable
 from steersman.kernel.bounds import MIB
 from steersman.kernel.clock import SystemClock
@@ -116,6 +116,12 @@ async def test_a_fault_of_ours_is_told_to_the_log_alone(world: Any, caplog: pyte
     assert (await world.http.get("/healthz")).status_code == 200
 
 
+def test_a_failure_below_us_shows_no_credentials() -> None:
+    body = problem_body(Unavailable("postgres://steer:hunter2@db/x does not answer"), "/x")
+    assert b"hunter2" not in body
+    assert b"db/x does not answer" in body
+
+
 async def test_ready_says_what_is_missing(world: Any) -> None:
     assert (await world.http.get("/readyz")).json() == {"status": "ready"}
     world.plane.store = BrokenStore(Unavailable("the disk is full at postgres://u:pw@h/db"))
@@ -189,13 +195,12 @@ async def test_a_body_that_is_no_array_is_refused_whole(body: bytes, world: Any)
     if answer.status_code == 200:
         assert answer.json()["accepted"] == 0
     else:
-        is_problem(answer, 400, answer.json()["code"])
-        assert answer.json()["code"] in ("push_malformed", "body_malformed")
+        is_problem(answer, 400, "push_malformed")
     assert len(world.bus) == 0
 
 
 async def test_nan_is_named_for_what_it_is(world: Any, fragment: Fragment) -> None:
-    text = msgspec.json.encode(fragment("bad")).replace(b"0.5", b"NaN")
+    text = msgspec.json.encode(fragment("bad")).replace(b":0.5}", b":NaN}")
     answer = await push(world, b"[" + msgspec.json.encode(fragment("good")) + b"," + text + b"]")
     assert answer.status_code == 200
     good, bad = answer.json()["results"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steersman.api.exchange import Exchange
-from steersman.api.problems import BodyMalformed, InvalidParameter, reveal
+from steersman.api.problems import InvalidParameter, reveal
 from steersman.observe.push import Push
 
 ARRAY = "application/json"
@@ -23,11 +23,8 @@ async def push_fragments(exchange: Exchange, push: Push) -> None:
             f"results is {reveal(results)!r}; expected all or errors", allowed=list(RESULTS)
         )
     media_type = exchange.media_type(MEDIA_TYPES)
-    try:
-        if media_type == ARRAY:
-            answer = await push.take_array(await exchange.body(), results=results)
-        else:
-            answer = await push.take_lines(exchange.chunks(), results=results)
-    except RecursionError:
-        raise BodyMalformed("the body is nested deeper than anything that can be read") from None
+    if media_type == ARRAY:
+        answer = await push.take_array(await exchange.body(), results=results)
+    else:
+        answer = await push.take_lines(exchange.chunks(), results=results)
     await exchange.answer_json(answer)

@@ -8,17 +8,16 @@ import msgspec
 
 from steersman.kernel.errors import (
     PROBLEM_MEDIA_TYPE,
-    Forbidden,
     InvalidInput,
     NotFound,
     SteersmanError,
     TimedOut,
-    TooLarge,
     TooMany,
     Unauthenticated,
     Unavailable,
 )
 from steersman.kernel.logging import get_logger
+from steersman.kernel.redact import redact
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -85,8 +84,14 @@ class NotReady(Unavailable):
 
 
 def problem_body(error: SteersmanError, instance: str) -> bytes:
-    """The error as problem+json; a fact that JSON can't hold is shown as text."""
-    return msgspec.json.encode(error.problem(instance), enc_hook=str)
+    """The error as problem+json; a fact that JSON can't hold is shown as text.
+
+    What failed on our side may speak of places with credentials in them, so it is searched for these.
+    """
+    problem = error.problem(instance)
+    if error.status >= 500:
+        problem = redact(problem)
+    return msgspec.json.encode(problem, enc_hook=str)
 
 
 def problem_headers(error: SteersmanError) -> Headers:
@@ -117,24 +122,6 @@ def as_steersman_error(error: Exception, incident: str) -> SteersmanError:
         "something went wrong here that should not have; the log has it under the incident's name",
         incident=incident,
     )
-
-
-__all__ = [
-    "BodyMalformed",
-    "BodyTimedOut",
-    "Forbidden",
-    "Headers",
-    "InvalidParameter",
-    "MethodNotAllowed",
-    "NotReady",
-    "RouteNotFound",
-    "TooLarge",
-    "UnknownParameter",
-    "UnsupportedMediaType",
-    "as_steersman_error",
-    "problem_body",
-    "problem_headers",
-]
 
 
 def reveal(value: Any) -> str:
