@@ -361,6 +361,12 @@ def test_a_foreign_driver_that_blocks_holds_up_neither_others_nor_the_end(up: Up
     config = tmp_path / "steersman.yaml"
     config.write_text("sources:\n  - {name: this-host, driver: host}\n  - {name: bad, driver: blocking}\n")
     running = up("-c", str(config), PYTHONPATH=str(site)).wait_healthy()
+
+    def blocked() -> bool:
+        sources = running.get("/api/v1/sources")["items"]
+        return any(one["name"] == "bad" and one["failures"] for one in sources)
+
+    running.until(blocked, "word of the source that blocks")
     running.until(lambda: nodes(running), "a node, beside the source that blocks")
     code, _, err = running.stop()
     assert code == 0
