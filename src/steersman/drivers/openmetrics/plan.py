@@ -9,9 +9,9 @@ with the labels of this page, not with those of the pod that left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct, field
 
@@ -26,7 +26,7 @@ from steersman.drivers.openmetrics.mapping import (
     spec_of,
 )
 from steersman.drivers.openmetrics.series import Page
-from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, check_fields, clean_fields
+from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, clean_fields
 from steersman.kinds.fragment import ID_MAX_CHARS, StateFragment
 
 ENTITIES_MAX = 200_000
@@ -34,8 +34,41 @@ ENTITIES_MAX = 200_000
 NOTES_MAX = 20
 """Warnings and drift lines of one page."""
 
-Direct = tuple[int, str, float, float, float]
-"""Series number, field, factor, and the bounds of the raw value."""
+Step = tuple[str, float, float, float]
+"""Field, factor, and the bounds of the raw value."""
+
+
+class _Direct:
+    """Series that go into their fields one to one: the series' numbers, and what is done with each.
+
+    The steps are the same for many entities and are shared, so that a scrape of a large page walks over
+    little memory.
+    """
+
+    __slots__ = ("indices", "steps")
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+        self.steps: tuple[Step, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[int, Step]]:
+        return zip(self.indices, self.steps, strict=False)
+
+    def add(self, index: int, step: Step, shared: dict[Any, Any]) -> None:
+        """Let a series in; equal steps are kept once in `shared`."""
+        self.indices.append(index)
+        steps = (*self.steps, shared.setdefault(step, step))
+        self.steps = shared.setdefault(steps, steps)
+
+    def forget(self, gone: set[int]) -> None:
+        """Drop series."""
+        if not gone.isdisjoint(self.indices):
+            kept = [item for item in self if item[0] not in gone]
+            self.indices = [index for index, _ in kept]
+            self.steps = tuple(step for _, step in kept)
 
 
 class Reading(Struct):
@@ -54,8 +87,8 @@ class _Target:
     """
 
     __slots__ = (
-        "derive", "flags", "floats", "folds", "ids", "labels", "late", "mapping", "rule", "steps", "texts",
-        "whole_names", "wholes",
+        "bounds", "derive", "flags", "floats", "folds", "ids", "labels", "late", "mapping", "rule", "steps",
+        "texts", "wholes",
     )  # fmt: skip
 
     def __init__(
@@ -67,23 +100,26 @@ class _Target:
         self.labels: dict[str, str] = {}
         self.texts: dict[str, Any] = {}
         self.late = False
-        self.floats: list[Direct] = []
-        self.wholes: list[Direct] = []
-        self.steps: list[Direct] = []
-        self.flags: list[Direct] = []
+        self.floats = _Direct()
+        self.wholes = _Direct()
+        self.steps = _Direct()
+        self.flags = _Direct()
         self.folds: dict[tuple[int, str], Fold | Histogram | Info] = {}
         self.derive = derive
         specs = FIELDS[rule.type]
-        self.whole_names = {d.field for d in derive if d.field in specs and specs[d.field].type is int}
+        self.bounds = {
+            d.field: (d.field in specs and specs[d.field].type is int, *_raw_bounds(specs.get(d.field), 1.0))
+            for d in derive
+        }
 
-    def direct(self) -> list[Direct]:
-        """Everything that goes into its field one to one."""
-        return [*self.floats, *self.wholes, *self.steps, *self.flags]
+    def direct(self) -> list[int]:
+        """The numbers of all series that go into their field one to one."""
+        return [i for items in (self.floats, self.wholes, self.steps, self.flags) for i in items.indices]
 
     def forget(self, gone: set[int]) -> bool:
         """Drop series; whether nothing is left."""
         for items in (self.floats, self.wholes, self.steps, self.flags):
-            items[:] = [item for item in items if item[0] not in gone]
+            items.forget(gone)
         for key, fold in list(self.folds.items()):
             if fold.forget(gone):
                 del self.folds[key]
@@ -102,6 +138,7 @@ class Plan:
         self._variables: dict[int, dict[str, str]] = {}
         self.full = False
         self._names: dict[int, str] = {}
+        self._shared: dict[Any, Any] = {}
         self._seen: set[str] = set()
         self._lost: list[str] = []
         self._samples = -1
@@ -127,7 +164,7 @@ class Plan:
                 continue
             target = self._target(mapping, rule, labels)
             if target is not None:
-                _attach(target, number, rule, index, labels)
+                _attach(target, number, rule, index, labels, self._shared)
                 wanted = True
         if wanted:
             self._names[index] = name
@@ -228,7 +265,14 @@ class Plan:
         return target
 
 
-def _attach(target: _Target, number: int, rule: MetricRule, index: int, labels: dict[str, str]) -> None:
+def _attach(
+    target: _Target,
+    number: int,
+    rule: MetricRule,
+    index: int,
+    labels: dict[str, str],
+    shared: dict[Any, Any],
+) -> None:
     """Let a series fill its field."""
     mapping = target.mapping
     spec = spec_of(mapping, rule.entity, rule.field)
@@ -236,15 +280,14 @@ def _attach(target: _Target, number: int, rule: MetricRule, index: int, labels: 
     kind = spec.type if spec is not None else float
     if plain and kind in (float, int, bool):
         factor = factor_of(mapping, rule, rule.field) or 1.0
-        item = (index, rule.field, factor, *_raw_bounds(spec, factor))
-        step = rule.field.startswith("_")
-        lists = {float: target.floats, int: target.wholes, bool: target.flags}
-        (target.steps if step else lists[kind]).append(item)
+        places = {float: target.floats, int: target.wholes, bool: target.flags}
+        place = target.steps if rule.field.startswith("_") else places[kind]
+        place.add(index, (rule.field, factor, *_raw_bounds(spec, factor)), shared)
         return
-    place = (number, rule.field)
-    fold = target.folds.get(place)
+    key = (number, rule.field)
+    fold = target.folds.get(key)
     if fold is None:
-        fold = target.folds[place] = make_fold(mapping, rule)
+        fold = target.folds[key] = make_fold(mapping, rule)
     fold.take(index, labels)
 
 
@@ -261,16 +304,16 @@ def _fields_of(target: _Target, page: Page, at_s: float, read: Reading) -> dict[
     blanks = BLANKS[target.mapping.blanks]
     fields: dict[str, Any] = {
         name: value * factor
-        for index, name, factor, low, high in target.floats
+        for index, (name, factor, low, high) in zip(target.floats.indices, target.floats.steps, strict=False)
         if (value := numbers[index]) is not None
         and low <= value <= high
         and (value < LEAST_BLANK or value not in blanks)
     }
-    for index, name, factor, low, high in target.wholes:
+    for index, (name, factor, low, high) in target.wholes:
         value = numbers[index]
-        if value is not None and low <= value <= high and value not in blanks:
+        if value is not None and low <= value <= high and (value < LEAST_BLANK or value not in blanks):
             fields[name] = round(value * factor)
-    for index, name, _, _, _ in target.flags:
+    for index, (name, _, _, _) in target.flags:
         value = numbers[index]
         if value is not None and value - value == 0.0 and value not in blanks:
             fields[name] = value != 0.0
@@ -289,8 +332,10 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
     blanks = BLANKS[target.mapping.blanks]
     steps: dict[str, Any] = {
         name: value * factor
-        for index, name, factor, low, high in target.steps
-        if (value := numbers[index]) is not None and low <= value <= high and value not in blanks
+        for index, (name, factor, low, high) in target.steps
+        if (value := numbers[index]) is not None
+        and low <= value <= high
+        and (value < LEAST_BLANK or value not in blanks)
     }
     if target.folds:
         folded: dict[str, Any] = {}
@@ -310,17 +355,19 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
         if derived.field.startswith("_"):
             steps[derived.field] = value
             continue
-        value = round(value) if derived.field in target.whole_names else value
-        problems = check_fields(target.rule.type, {derived.field: value})
-        if problems:
-            _note(read.warnings, f"{target.ids[0]}: {problems[0]}")
+        whole, low, high = target.bounds[derived.field]
+        lowest, highest = _extremes(value)
+        if low <= lowest and highest <= high:
+            fields[derived.field] = round(value) if whole else value
         else:
-            fields[derived.field] = value
+            _note(
+                read.warnings, f"{target.ids[0]}: {derived.field} is out of bounds: {lowest:g} to {highest:g}"
+            )
 
 
 def _explain(target: _Target, page: Page, blanks: frozenset[float], read: Reading) -> None:
     """Say which values were left out because they are out of bounds; absent, blank and NaN are no news."""
-    for index, name, _, low, high in (*target.floats, *target.wholes):
+    for index, (name, _, low, high) in (*target.floats, *target.wholes):
         value = page.numbers[index]
         if value is None or value in blanks or value - value != 0.0 or low <= value <= high:
             continue
@@ -330,9 +377,11 @@ def _explain(target: _Target, page: Page, blanks: frozenset[float], read: Readin
 
 
 def _derive(derived: Derived, fields: dict[str, Any], steps: dict[str, Any]) -> Any:
-    parts = [steps[name] if name in steps else fields.get(name) for name in derived.of]
+    parts: list[Any] = [steps[name] if name in steps else fields.get(name) for name in derived.of]
     if None in parts:
         return None
+    if derived.calculation == "sum" and type(parts[0]) is float:
+        return sum(parts)
     tables: list[dict[str, float]] = [part for part in parts if isinstance(part, dict)]
     if derived.calculation == "max":
         return max(tables[0].values(), default=None) if tables else parts[0]
@@ -352,6 +401,13 @@ def _calculate(derived: Derived, parts: list[Any]) -> float | None:
         return None
     share = parts[0] / parts[1]
     return 1.0 - share if derived.calculation == "one_minus_ratio" else share
+
+
+def _extremes(value: Any) -> tuple[float, float]:
+    if type(value) is float or type(value) is int:
+        return value, value
+    values = cast("dict[str, float]", value).values()
+    return min(values), max(values)
 
 
 def _late(value: Any, variables: dict[str, str]) -> Any:
@@ -387,7 +443,7 @@ def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, An
 
 def _observed_at(target: _Target, page: Page, at: datetime) -> datetime:
     """The oldest timestamp among the values of an entity, so that its age is never understated."""
-    indices = [item[0] for item in target.direct()]
+    indices = target.direct()
     for fold in target.folds.values():
         indices.extend(fold.members)
     stamps = [

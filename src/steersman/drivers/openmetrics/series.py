@@ -10,7 +10,7 @@ series that left are forgotten, so an exporter whose labels change for ever does
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
@@ -27,6 +27,7 @@ LINES_MAX = 2_000_000
 """Lines that one page may have; the rest is not read."""
 PROBLEMS_MAX = 20
 """Malformed lines that are described; the others are counted."""
+BLOCK_CHARS = 64 * 1024
 SPARE_SERIES = 1000
 """Series that may be remembered beyond twice those of the last page."""
 
@@ -35,12 +36,14 @@ Want = Callable[[int, str, dict[str, str]], bool]
 
 
 class Page(Struct):
-    """One page. `numbers[n]` is the value of series n, None where it was not on the page (`values` has it as
-    text); `stamps` has the timestamps, in seconds, of those that had one. `ended`: an end mark was seen.
-    `samples` counts the wanted ones, `understood` all lines that are samples."""
+    """One page.
 
-    values: list[str | None]
-    numbers: list[float | None] = field(default_factory=list[float | None])
+    `numbers[n]` is the value of series n, None where it was not on the page. `stamps` has the timestamps, in
+    seconds, of those that had one. `samples` counts the wanted ones, `understood` all lines that are samples.
+    `ended`: an end mark was seen.
+    """
+
+    numbers: list[float | None]
     stamps: dict[int, float] = field(default_factory=dict[int, float])
     problems: list[str] = field(default_factory=list[str])
     malformed: int = 0
@@ -69,30 +72,38 @@ class SeriesCache:
         Malformed lines are problems, with their number; the good ones are kept. `openmetrics` says that
         timestamps are in seconds.
         """
-        values: list[str | None] = [None] * self._count
-        read = Page(values)
+        numbers: list[float | None] = [None] * self._count
+        read = Page(numbers)
         known = self._known.get
-        lines = page.split("\n")
-        if len(lines) > LINES_MAX:
-            read.problems.append(f"more than {LINES_MAX} lines; the rest is not read")
-            read.malformed += 1
-            del lines[LINES_MAX:]
-        unknown: list[int] = []
-        for number, line in enumerate(lines, 1):
-            series, _, value = line.rpartition(" ")
-            index = known(series)
-            if index is not None:
-                values[index] = value
-            elif line:
-                unknown.append(number)
-        read.understood = max(0, len(lines) - len(unknown) - 1)
-        for number in unknown:
-            self._read_line(lines[number - 1], number, read, openmetrics)
+        plain = page.isascii()
+        unknown: list[tuple[int, str]] = []
+        count = 0
+        for lines in _blocks(page):
+            for number, line in enumerate(lines, count + 1):
+                series, _, value = line.rpartition(" ")
+                index = known(series)
+                if index:
+                    try:
+                        numbers[index] = float(value)
+                    except ValueError:
+                        unknown.append((number, line))
+                    if "_" in value or not (
+                        plain or value.isascii()
+                    ):  # Python reads these; the formats do not
+                        numbers[index] = None
+                        unknown.append((number, line))
+                elif index is None and line:
+                    unknown.append((number, line))
+            count += len(lines)
+            if count > LINES_MAX:
+                _note(read, LINES_MAX, LineInvalid("the rest of the page is not read, it has too many lines"))
+                break
+        read.understood = max(0, count - len(unknown) - 1)
+        for number, line in unknown:
+            self._read_line(line, number, read, openmetrics)
         self._labels.clear()
-        values[0] = None
-        read.numbers = self._to_numbers(lines, read)
-        read.samples = len(values) - values.count(None)
-        self._forget_absent(read, len(lines))
+        read.samples = len(numbers) - numbers.count(None)
+        self._forget_absent(read, count)
         return read
 
     def _read_line(self, line: str, number: int, page: Page, openmetrics: bool) -> None:
@@ -104,8 +115,7 @@ class SeriesCache:
             return
         try:
             found = split_line(line)
-            value = found.value
-            read_value(value)
+            value = read_value(found.value)
             index = self._known.get(found.series)
             if index is None:
                 index = self._new(found.series, page)
@@ -114,9 +124,10 @@ class SeriesCache:
             _note(page, number, error)
             return
         page.understood += 1
-        page.values[index] = value
-        if index and stamp_s is not None:
-            page.stamps[index] = stamp_s
+        if index:
+            page.numbers[index] = value
+            if stamp_s is not None:
+                page.stamps[index] = stamp_s
 
     def _new(self, series: str, page: Page) -> int:
         """A number for a series that was not known; 0 where nobody wants it."""
@@ -129,39 +140,29 @@ class SeriesCache:
             self._free.pop()
         else:
             self._count += 1
-            page.values.append(None)
+            page.numbers.append(None)
         self._known[series] = index
         return index
-
-    def _to_numbers(self, lines: list[str], page: Page) -> list[float | None]:
-        """All values at once; lines whose value is no number are searched only where there is one."""
-        values = page.values
-        joined = "".join(filter(None, values))
-        if "_" not in joined and joined.isascii():  # Python reads 1_000 and digits of other scripts
-            try:
-                return [None if text is None else float(text) for text in values]
-            except ValueError:
-                pass
-        for number, line in enumerate(lines, 1):
-            series, _, value = line.rpartition(" ")
-            index = self._known.get(series)
-            if index:
-                try:
-                    read_value(value)
-                except LineInvalid as error:
-                    values[index] = None
-                    _note(page, number, error)
-        return [None if text is None else float(text) for text in values]
 
     def _forget_absent(self, page: Page, lines: int) -> None:
         if len(self._known) <= 2 * lines + SPARE_SERIES:
             return
-        gone = {index for index, value in enumerate(page.values) if index and value is None}
+        gone = {index for index, value in enumerate(page.numbers) if index and value is None}
         fresh = gone.difference(self._free)
         self._known = {s: index for s, index in self._known.items() if index and index not in gone}
         if fresh:
             self._free.extend(fresh)
             self._forget(fresh)
+
+
+def _blocks(page: str) -> Iterator[list[str]]:
+    """The lines of a page, some dozens of kilobytes at a time: a small page at once, and of a large one no
+    more than a processor's cache holds."""
+    start = 0
+    while (end := page.find("\n", start + BLOCK_CHARS)) >= 0:
+        yield page[start:end].split("\n")
+        start = end + 1
+    yield page[start:].split("\n")
 
 
 def _note(page: Page, number: int, error: LineInvalid) -> None:
