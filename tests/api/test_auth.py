@@ -138,6 +138,20 @@ async def test_another_process_learns_of_new_and_revoked_tokens(setup: Setup) ->
             other.authenticate(issued.token)
 
 
+async def test_a_token_just_revoked_does_not_come_back_with_old_news(setup: Setup) -> None:
+    """Goal: the watch may lag behind our own writes; it never undoes them."""
+    issued = await setup.tokens.create(NewToken(name="x"))
+    await setup.tokens.revoke(issued.info.id)
+    kept = await setup.tokens.create(NewToken(name="y"))
+    async with Supervisor(setup.clock, seeded_rng(2)) as tasks:
+        tasks.start("follow", setup.tokens.follow)
+        for _ in range(100):
+            with pytest.raises(TokenInvalid):
+                setup.tokens.authenticate(issued.token)
+            assert setup.tokens.authenticate(kept.token).name == "y"
+            await asyncio.sleep(0)
+
+
 async def test_following_survives_a_compaction(setup: Setup) -> None:
     other = setup.again()
     issued = await setup.tokens.create(NewToken(name="x"))

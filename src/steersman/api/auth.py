@@ -122,6 +122,9 @@ class Tokens:
         self._records: dict[str, TokenRecord] = {}
         self._revision = 0
         self._used: dict[str, datetime] = {}
+        # Revisions of our own writes that `follow` has not reached. What it tells of older ones is past: a token
+        # that was just revoked must not come back for a moment.
+        self._ahead: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -140,6 +143,7 @@ class Tokens:
             page = await self._store.list(PREFIX, after=page.after, revision=page.revision)
         self._records = records
         self._revision = page.revision
+        self._ahead = {one: at for one, at in self._ahead.items() if at > page.revision}
 
     async def follow(self) -> None:
         """Take over what other processes change in the store, until cancelled."""
@@ -215,7 +219,8 @@ class Tokens:
             expires_at=None if wish.ttl_s is None else as_utc(now + timedelta(seconds=wish.ttl_s)),
         )
         key = PREFIX + record.id
-        await self._store.commit([Check(key, 0)], [Put(key, msgspec.json.encode(record))])
+        revision = await self._store.commit([Check(key, 0)], [Put(key, msgspec.json.encode(record))])
+        self._wrote(record.id, revision)
         self._records[record.id] = record
         _log.info("token_created", id=record.id, name=record.name, role=record.role)
         return IssuedToken(token=f"{TOKEN_WORD}_{record.id}_{secret}", info=_info(record))
@@ -224,7 +229,7 @@ class Tokens:
         """End a token: it is refused from the moment this returns. Raises `TokenNotFound`."""
         if token_id not in self._records:
             raise TokenNotFound(f"there is no token {token_id[:80]!r}")
-        await self._store.commit([], [Delete(PREFIX + token_id)])
+        self._wrote(token_id, await self._store.commit([], [Delete(PREFIX + token_id)]))
         self._records.pop(token_id, None)
         self._used.pop(token_id, None)
         _log.info("token_revoked", id=token_id)
@@ -233,9 +238,16 @@ class Tokens:
         """All tokens, oldest first."""
         return [_info(record) for _, record in sorted(self._records.items())]
 
+    def _wrote(self, token_id: str, revision: int) -> None:
+        if revision > self._revision:
+            self._ahead[token_id] = revision
+
     def _apply(self, event: Event) -> None:
         self._revision = event.revision
         token_id = event.key.removeprefix(PREFIX)
+        if event.revision < self._ahead.get(token_id, 0):
+            return
+        self._ahead.pop(token_id, None)
         record = _decode(event.record.value) if event.record is not None else None
         if record is None:
             self._records.pop(token_id, None)
