@@ -252,4 +252,4 @@ async def test_nothing_acknowledged_is_lost(seed: int, tmp_path: Path, worker: W
         await verify(path, known)
         known.kills += 1
     print(f"seed {seed}: {known.kills} kills, {total} commits acknowledged, revision {known.revision}")
-    assert total > 100 * KILLS_PER_FILE, "the store was hardly under load"
+    assert total > 10 * KILLS_PER_FILE, "the store was hardly under load"

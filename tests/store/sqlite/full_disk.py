@@ -17,7 +17,7 @@ from steersman.kernel.ids import seeded_rng
 from steersman.store.api import Put, StoreUnavailable
 from steersman.store.sqlite import SqliteStore
 from steersman.store.sqlite.failures import StoreFull
-from steersman.testing.store_expect import refused
+from steersman.testing.store_expect import put, refused
 
 KIB = 1024
 FILLER_BYTES = 1024 * KIB
@@ -116,8 +116,23 @@ async def open_on_a_full_disk(folder: Path) -> None:
         async with SqliteStore(path, clock=ManualClock(), rng=seeded_rng(0)):
             pass
     (folder / "filler").unlink()
-    async with SqliteStore(path, clock=ManualClock(), rng=seeded_rng(0)) as store:
-        await store.commit([], [Put("a", b"")])
+    clock = ManualClock()
+    async with SqliteStore(path, clock=clock, rng=seeded_rng(0)) as store:
+        await put(store, "a", lease=(await store.lease(100)).id)
+        clock.advance(50)
+        with (folder / "filler").open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4 * KIB))
+            except OSError:
+                pass
+        # Closing on a full disk is quiet; the lease has at most the time that it had when it was granted.
+    (folder / "filler").unlink()
+    clock = ManualClock()
+    async with SqliteStore(path, clock=clock, rng=seeded_rng(0)) as store:
+        assert await store.get("a") is not None
+        clock.advance(100)
+        assert await store.get("a") is None
 
 
 if __name__ == "__main__":

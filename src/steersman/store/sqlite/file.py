@@ -160,8 +160,8 @@ class LogBound:
         """Start the log anew where it is too large. Raises `sqlite3.Error`."""
         try:
             size_bytes = self._log.stat().st_size
-        except FileNotFoundError:
-            return
+        except OSError:
+            return  # not there, or not to be looked at: then SQLite's own habits must do
         if size_bytes < self._next_bytes:
             return
         db.execute(f"PRAGMA busy_timeout = {WAL_WAIT_MS:d}")

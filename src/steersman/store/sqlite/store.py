@@ -16,6 +16,7 @@ from typing import Any
 from steersman.kernel.bounds import MIB
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Rng
+from steersman.kernel.logging import get_logger
 from steersman.kernel.tasks import ALWAYS, OwnedThread, Supervisor
 from steersman.store import rules
 from steersman.store.alarm import LeaseAlarm
@@ -34,6 +35,8 @@ from steersman.store.sqlite.operations import (
 )
 from steersman.store.sqlite.readers import Readers, join
 from steersman.store.sqlite.writer import Writer
+
+_log = get_logger("store.sqlite")
 
 QUEUE_OPERATIONS_MAX = 4096
 """Operations handed over and not yet answered; further callers wait their turn."""
@@ -174,13 +177,16 @@ class SqliteStore:
         self._open = True
 
     async def _end_writer(self, thread: OwnedThread, ended: asyncio.Future[None]) -> None:
+        last: asyncio.Future[Any] | None = None
         if self._next_due_us is not None:
             # Leave the store's true age, so that the leases go on from here at the next start.
             self._enter(0)
-            self._hand_over(TickOperation(self._loop.create_future()))
+            last = self._hand_over(TickOperation(self._loop.create_future()))
         self._flush()
         self._writer.end()
         await ended
+        if last is not None and (error := last.exception()) is not None:
+            _log.warning("lease_time_not_written", file=str(self.path), error=str(error))
         await join(thread, self._clock)
 
     def _writer_ended(self, ended: asyncio.Future[None]) -> None:
