@@ -122,8 +122,8 @@ class Tokens:
         self._records: dict[str, TokenRecord] = {}
         self._revision = 0
         self._used: dict[str, datetime] = {}
-        # Revisions of our own writes that `follow` has not reached. What it tells of older ones is past: a token
-        # that was just revoked must not come back for a moment.
+        # Revisions of our own writes that `follow` has not reached. Older news of them is past: a token that
+        # was just revoked must not come back for a moment.
         self._ahead: dict[str, int] = {}
 
     def __len__(self) -> int:
