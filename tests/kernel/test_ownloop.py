@@ -46,21 +46,38 @@ async def test_errors_pass_as_they_are() -> None:
 
 async def test_cancelling_the_caller_cancels_the_piece() -> None:
     there = OwnedLoop("there")
-    cleaned = threading.Event()
+    began, cleaned = threading.Event(), threading.Event()
 
     async def wait() -> None:
+        began.set()
         try:
             await asyncio.Event().wait()
         finally:
             cleaned.set()
 
     piece = asyncio.ensure_future(there.run(wait))
-    while not there.busy:
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(began.wait, 10)
     piece.cancel()
     with pytest.raises(asyncio.CancelledError):
         await piece
     assert await asyncio.to_thread(cleaned.wait, 10)
+    await there.aclose()
+
+
+async def test_a_piece_cancelled_before_it_began_leaves_the_loop_free() -> None:
+    there = OwnedLoop("there")
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    for _ in range(20):
+        piece = asyncio.ensure_future(there.run(never))
+        while not there.busy:
+            await asyncio.sleep(0)
+        piece.cancel()
+        await asyncio.wait({piece})
+        while there.busy:
+            await asyncio.sleep(0.001)
     await there.aclose()
 
 
