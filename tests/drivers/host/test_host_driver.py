@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,13 @@ from steersman.drivers.api import DriverContext, Observation
 from steersman.drivers.host.driver import HostDriver, HostParts
 from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
 from steersman.drivers.host.nvml import Nvml
-from steersman.drivers.host.options import HostOptions, JobRule, WatchedFile
+from steersman.drivers.host.options import Endpoint, HostOptions, JobRule, WatchedFile
 from steersman.kernel.clock import SystemClock
+from steersman.kernel.config import ConfigInvalid, convert
+from steersman.kernel.confread import Rest
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import TasksLeft
+from steersman.kernel.yamltext import parse
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fragment import StateFragment
 
@@ -105,3 +109,28 @@ async def test_closing_over_a_hung_device_names_its_thread_and_ends_the_others()
     names = {thread.name for thread in threading.enumerate()}
     assert "host-machine" not in names
     library.mend()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": {"cluster": "x"}},
+        {"jobs": [JobRule("a", process="x"), JobRule("a", process="y")]},
+        {"endpoints": [Endpoint("a", "http://h/"), Endpoint("a", "http://h/x")]},
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"scope|one name"):
+        HostOptions(**options)
+
+
+def test_options_are_read_from_yaml_with_their_place() -> None:
+    text = (
+        "jobs:\n  - {name: t, cmdline: 'a.*b'}\nendpoints:\n  - {name: e, url: 'http://h/', timeout: 250ms}\n"
+    )
+    options = convert(Rest(parse(text, "s.yaml")), HostOptions)
+    assert options.endpoints[0].timeout == 0.25
+    with pytest.raises(ConfigInvalid, match=r"s\.yaml:2.*unbounded time"):
+        convert(Rest(parse("jobs:\n  - {name: t, cmdline: '(a+)+'}\n", "s.yaml")), HostOptions)
+    with pytest.raises(ConfigInvalid, match=r"s\.yaml:1.*did you mean files"):
+        convert(Rest(parse("fils: []\n", "s.yaml")), HostOptions)

@@ -93,6 +93,7 @@ async def test_credentials_are_sent(options: dict[str, Any], header: str, value:
         {"mappings": []},
         {"mapping": NODE_EXPORTER, "token": Secret("a"), "username": "u", "password": Secret("p")},
         {"mapping": NODE_EXPORTER, "username": "u"},
+        {"mapping": NODE_EXPORTER, "labels": {"cluster": "x"}},
         {"mapping": NODE_EXPORTER, "header": "X"},
         {"mapping": NODE_EXPORTER, "token": Secret("a\r\nX: y")},
         {"mapping": NODE_EXPORTER, "mappings": ["node-exporter"]},

@@ -340,3 +340,16 @@ def test_a_metric_that_was_renamed_is_drift() -> None:
             "DCGM_FI_DEV_POWER_USAGE was on this page before and no longer is"
         ]
     assert pages.read(page).drift == []
+
+
+def test_labels_longer_than_anything_takes_cost_their_entity_alone() -> None:
+    pages = Pages(open_mapping("dcgm"))
+    read = pages.read(
+        f'DCGM_FI_DEV_GPU_TEMP{{UUID="GPU-1",pod="{"x" * 60_000}"}} 50\n'
+        'DCGM_FI_DEV_GPU_TEMP{UUID="GPU-2"} 50\n'
+        f'DCGM_FI_DEV_GPU_TEMP{{UUID="GPU-3",modelName="{"x" * 60_000}"}} 50\n'
+        f'DCGM_FI_DEV_GPU_TEMP{{UUID="{"y" * 600}"}} 50\n'
+    )
+    assert [fragment.entity_id for fragment in read.fragments] == ["GPU-2", "GPU-3"]
+    assert "model_name" not in read.fragments[1].fields
+    assert len(read.warnings) == 2

@@ -30,7 +30,7 @@ from steersman.drivers.host.readings import MachineReading
 from steersman.drivers.host.snapshots import FilesPicture, Snapshots
 from steersman.drivers.lane import Lane
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
+from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
 T = TypeVar("T")
 
@@ -270,8 +270,8 @@ class HostDriver:
         merged = {**(labels or {}), **self._options.labels}
         if self._context.scope:
             merged[SCOPE_LABEL] = self._context.scope
-        seen.fragments.append(
-            StateFragment(
+        try:
+            fragment = StateFragment(
                 source_type=self.name,
                 source=self._context.source,
                 entity_type=entity_type,
@@ -281,7 +281,12 @@ class HostDriver:
                 labels=merged,
                 clear=clear,
             )
-        )
+        except (
+            FragmentInvalid
+        ) as error:  # a path or name longer than anything takes: one entity, not the look
+            self._note(seen, [f"{entity_type.value} {entity_id[:64]}: {error.detail}"])
+        else:
+            seen.fragments.append(fragment)
 
     @staticmethod
     def _note(seen: Observation, warnings: list[str]) -> None:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from steersman.drivers.host.patterns import compile_pattern
 from steersman.kernel.quantity import Between, ByteSize, Duration
 from steersman.kernel.secret import Secret
+from steersman.kinds.fragment import SCOPE_LABEL
 
 JOBS_MAX = 64
 ENDPOINTS_MAX = 256
@@ -126,3 +127,13 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     )
     files: Annotated[list[WatchedFile], Meta(max_length=FILES_MAX)] = field(default_factory=list[WatchedFile])
     baselines: Annotated[str, Meta(pattern="^/")] | None = None
+
+    def __post_init__(self) -> None:
+        if SCOPE_LABEL in self.labels:
+            raise ValueError(f"the label {SCOPE_LABEL} is the scope: give it as scope")
+        for what, names in (
+            ("jobs", [job.name for job in self.jobs]),
+            ("endpoints", [endpoint.name for endpoint in self.endpoints]),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"two {what} have one name")

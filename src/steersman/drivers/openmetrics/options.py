@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from steersman.drivers.openmetrics.mapping import Mapping, open_mapping
 from steersman.kernel.quantity import Between, ByteSize
 from steersman.kernel.secret import Secret
+from steersman.kinds.fragment import SCOPE_LABEL
 
 HeaderName = Annotated[str, Meta(pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", description="a header name")]
 
@@ -53,6 +54,8 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
         names = [table.name for table in tables]
         if len(set(names)) < len(names):
             raise ValueError("two mappings have one name")
+        if SCOPE_LABEL in self.labels:
+            raise ValueError(f"the label {SCOPE_LABEL} is the scope: give it as scope")
         if not tables:
             raise ValueError("a source needs mappings (names or files) or a mapping of its own")
         ways = [self.username or self.password, self.token, self.header or self.header_value]

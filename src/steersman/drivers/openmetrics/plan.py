@@ -27,7 +27,7 @@ from steersman.drivers.openmetrics.mapping import (
 )
 from steersman.drivers.openmetrics.series import Page
 from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, clean_fields
-from steersman.kinds.fragment import ID_MAX_CHARS, StateFragment
+from steersman.kinds.fragment import ID_MAX_CHARS, FragmentInvalid, StateFragment
 
 ENTITIES_MAX = 200_000
 """Entities that one page may speak of."""
@@ -231,8 +231,8 @@ class Plan:
                 f"{what}: {target.ids[0][:ID_MAX_CHARS]!r} is too long, or waits for a variable",
             )
             return
-        read.fragments.append(
-            StateFragment(
+        try:
+            fragment = StateFragment(
                 target.mapping.source_type,
                 target.rule.type,
                 entity_id,
@@ -241,7 +241,10 @@ class Plan:
                 labels,
                 self._source,
             )
-        )
+        except FragmentInvalid as error:  # e.g. labels longer than anything takes: one entity, not the page
+            _note(read.warnings, f"{target.rule.type.value} {entity_id[:64]}: {error.detail}")
+        else:
+            read.fragments.append(fragment)
 
     def _target(self, mapping: Mapping, rule: MetricRule, labels: dict[str, str]) -> _Target | None:
         """Where this series' values go; None where it has no name for an entity."""
@@ -427,7 +430,7 @@ def _is_one_of(value: str, words: list[str]) -> bool:
 
 
 def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, Any]:
-    """Texts from labels as their fields want them; one that can't be is left out."""
+    """Texts from labels as their fields want them; one that can't be, or is too long, is left out."""
     typed: dict[str, Any] = {}
     for name, text in texts.items():
         spec = spec_of(mapping, entity, name)
@@ -438,7 +441,7 @@ def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, An
                 continue
         else:
             typed[name] = text
-    return typed
+    return clean_fields(mapping.entities[entity].type, typed).fields
 
 
 def _observed_at(target: _Target, page: Page, at: datetime) -> datetime:
