@@ -8,13 +8,12 @@ from bus_facts import NODE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman.kinds.entity import EntityKey
 from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
 
 
 def a_cell(name: str) -> Cell:
-    return Cell(EntityKey(NODE, "", name))
+    return Cell(NODE, "", name)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.floats(0, 50), st.just(NEVER)))))
@@ -28,7 +27,7 @@ def test_each_cell_comes_up_once_in_the_earliest_second_it_was_put_to(puts: list
     came: list[tuple[str, int]] = []
     for second in range(52):
         while (cell := wheel.pop(float(second))) is not None:
-            came.append((cell.key.entity_id, second))
+            came.append((cell.entity_id, second))
     expected = sorted((name, math.ceil(when)) for name, when in last.items() if when != NEVER)
     assert sorted(came) == expected
     assert wheel.pop(1000.0) is None

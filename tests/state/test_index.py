@@ -28,7 +28,7 @@ def test_the_order_is_that_of_a_sorted_list_at_every_moment(
 
     for step, key in steps:
         if step == "add" and key not in model:
-            model[key] = Cell(key)
+            model[key] = Cell(*key)
             index.add(model[key])
         elif step == "remove" and key in model:
             index.remove(model.pop(key))
@@ -47,13 +47,13 @@ def test_the_order_is_that_of_a_sorted_list_at_every_moment(
 
 def test_a_reader_is_not_disturbed_by_what_comes_and_goes() -> None:
     index = Index()
-    cells = {name: Cell(EntityKey(NODE, "", name)) for name in "abcdef"}
+    cells = {name: Cell(NODE, "", name) for name in "abcdef"}
     for name in "abdf":
         index.add(cells[name])
     seen: list[str] = []
     for cell in index.ordered(NODE):
-        seen.append(cell.key.entity_id)
-        if cell.key.entity_id == "a":
+        seen.append(cell.entity_id)
+        if cell.entity_id == "a":
             index.remove(cells["b"])
             index.add(cells["e"])
             assert [c.key.entity_id for c in index.ordered(NODE)] == ["a", "d", "e", "f"]

@@ -227,7 +227,7 @@ class StateBus:
         cell.layers = (layer,)
         self._revise(cell)
         left_s = FRESH_CADENCES * source.cadence_s + source.lag_s - age_s(layer, arrival)
-        if left_s >= 0 and not is_timed(cell.key.entity_type):
+        if left_s >= 0 and not is_timed(cell.entity_type):
             self._upkeep.note(cell, FRESH, FRESH, arrival.monotonic + left_s)
         else:
             self._upkeep.settle(cell, arrival)
@@ -528,7 +528,7 @@ class StateBus:
                 f"{key} is one too many: the bus holds {limit} entities; raise the limit or forget some",
                 limit=limit,
             )
-        cell = Cell(key)
+        cell = Cell(*key)
         self._index.add(cell)
         cell.sample_at = self._upkeep.sampler.first_at(self._index.count, self._clock.monotonic())
         return cell

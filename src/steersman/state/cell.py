@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from steersman.kinds.entity import EntityKey
+from msgspec import Struct
+
+from steersman.kinds.entity import EntityKey, EntityType
 from steersman.state.history import History
 from steersman.state.layer import Arrival, Layer, Stamp, rebased, rebased_stamp
 from steersman.state.sources import Source
@@ -12,8 +14,11 @@ from steersman.state.sources import Source
 NEVER = float("inf")
 
 
-class Cell:
+class Cell(Struct, eq=False, gc=False):
     """An entity's layers and what belongs to them; mutable, one for each key, never shared with callers.
+
+    Not tracked by the garbage collector, nor is anything that it holds but its history: nothing there leads
+    back to it, and a full collection that visits 100,000 cells would hold the event loop.
 
     - `layers`: what is known; empty for a tombstone. `ghost`: a tombstone's last layers, for display.
     - `revision`: the bus revision of its last change; -1 once it is forgotten altogether.
@@ -25,32 +30,24 @@ class Cell:
     - `sample_at`: monotonic second from which the next change is sampled for `history`.
     """
 
-    __slots__ = (
-        "alarm",
-        "announced",
-        "bucket",
-        "floor",
-        "ghost",
-        "history",
-        "key",
-        "layers",
-        "plain",
-        "revision",
-        "sample_at",
-    )
+    entity_type: EntityType
+    scope: str
+    entity_id: str
+    layers: tuple[Layer, ...] = ()
+    ghost: tuple[Layer, ...] = ()
+    revision: int = 0
+    floor: Stamp | None = None
+    announced: str = ""
+    plain: bool = False
+    bucket: int = -1
+    alarm: float = NEVER
+    sample_at: float = 0.0
+    history: History | None = None
 
-    def __init__(self, key: EntityKey) -> None:
-        self.key = key
-        self.layers: tuple[Layer, ...] = ()
-        self.ghost: tuple[Layer, ...] = ()
-        self.revision = 0
-        self.floor: Stamp | None = None
-        self.announced = ""
-        self.plain = False
-        self.bucket = -1
-        self.alarm = NEVER
-        self.sample_at = 0.0
-        self.history: History | None = None
+    @property
+    def key(self) -> EntityKey:
+        """The entity's identity; made when asked, so that no cell keeps one."""
+        return EntityKey(self.entity_type, self.scope, self.entity_id)
 
     def rejects(self, source: Source, observed_at: datetime) -> bool:
         """Whether a fragment is stale as a whole: older than the newest of its source, or from before the

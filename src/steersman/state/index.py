@@ -25,7 +25,7 @@ class Index:
 
     def add(self, cell: Cell) -> None:
         """Take in a new cell."""
-        entity_type, scope, entity_id = cell.key
+        entity_type, scope, entity_id = cell.entity_type, cell.scope, cell.entity_id
         self.tables[entity_type].setdefault(scope, {})[entity_id] = cell
         place = (entity_type, scope)
         if place in self._orders:
@@ -34,7 +34,7 @@ class Index:
 
     def remove(self, cell: Cell) -> None:
         """Let a cell go."""
-        entity_type, scope, entity_id = cell.key
+        entity_type, scope, entity_id = cell.entity_type, cell.scope, cell.entity_id
         cells = self.tables[entity_type][scope]
         del cells[entity_id]
         if not cells:
@@ -54,7 +54,7 @@ class Index:
         found = [cells[entity_id] for cells in scopes.values() if entity_id in cells]
         live = [cell for cell in found if cell.layers]
         if len(live) > 1:
-            names = sorted(cell.key.scope for cell in live)
+            names = sorted(cell.scope for cell in live)
             raise AmbiguousScope(
                 f"{entity_type.value} {entity_id!r} exists in {len(names)} scopes "
                 f"({', '.join(repr(name) for name in names[:10])}); name one",

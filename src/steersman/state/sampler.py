@@ -51,7 +51,7 @@ class Sampler:
         cell.history.due_at = now.monotonic + self.gap_s(entities)
         crowded = entities > self._limits.history_samples_per_s
         cell.sample_at = NEVER if crowded else cell.history.due_at
-        values, health = snapshot_of(cell.key.entity_type, cell.layers, now)
+        values, health = snapshot_of(cell.entity_type, cell.layers, now)
         share = self._limits.history_values_max // (max(1, entities) * (1 + len(values)))
         samples_max = max(SAMPLES_MIN, min(share, self._limits.history_samples_max))
         cell.history.add(now.wall, values, samples_max)
@@ -61,5 +61,5 @@ class Sampler:
         """Keep its health where it changed."""
         if cell.history is None:
             cell.history = History()
-        _, health = snapshot_of(cell.key.entity_type, cell.layers, now)
+        _, health = snapshot_of(cell.entity_type, cell.layers, now)
         cell.history.note_health(now.wall, health, self._limits.health_changes_max)

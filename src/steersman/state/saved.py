@@ -106,9 +106,9 @@ def unpack(value: bytes, bytes_max: int = UNPACKED_MAX_BYTES) -> SavedBucket:
 def save_cell(cell: Cell, now: Arrival, tombstone_left_s: float) -> SavedCell:
     """A cell as it stands."""
     return SavedCell(
-        cell.key.entity_type.value,
-        cell.key.scope,
-        cell.key.entity_id,
+        cell.entity_type.value,
+        cell.scope,
+        cell.entity_id,
         cell.revision,
         [_save_layer(layer, now) for layer in cell.layers],
         [_save_layer(layer, now) for layer in cell.ghost],
@@ -126,11 +126,12 @@ def restore_cell(
     lost; then they are brought down to it, so that nothing seems to come from the future.
     """
     entity_type = EntityType(saved.entity_type)
-    cell = Cell(EntityKey(entity_type, saved.scope, saved.entity_id))
+    key = EntityKey(entity_type, saved.scope, saved.entity_id)
+    cell = Cell(*key)
     cell.revision = min(saved.revision, newest)
     clock = _Since(now, elapsed_s, newest)
-    cell.layers = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.layers)
-    cell.ghost = tuple(_restore_layer(layer, cell.key, clock, source_of) for layer in saved.ghost)
+    cell.layers = tuple(_restore_layer(layer, key, clock, source_of) for layer in saved.layers)
+    cell.ghost = tuple(_restore_layer(layer, key, clock, source_of) for layer in saved.ghost)
     cell.floor = clock.stamp(saved.floor) if saved.floor is not None else None
     return cell
 

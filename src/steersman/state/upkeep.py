@@ -154,7 +154,7 @@ class Upkeep:
 
 def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float]:
     """Its class, all classes in one word, and in how many seconds to look again."""
-    entity_type = cell.key.entity_type
+    entity_type = cell.entity_type
     standing = standing_of(entity_type, cell.layers, now)
     if not is_timed(entity_type):
         return standing.state, standing.signature, standing.change_s
