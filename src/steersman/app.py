@@ -462,7 +462,7 @@ class Finding(NamedTuple):
 
 def inspect_machine(config: Path | None, env: Mapping[str, str]) -> Iterator[Finding]:
     """What `steersman doctor` finds on this machine without asking a server. Changes nothing."""
-    yield _inspect_program()
+    yield from _inspect_program()
     folder = state_folder(env)
     try:
         settings = load_settings(config, env)
@@ -478,15 +478,23 @@ def inspect_machine(config: Path | None, env: Mapping[str, str]) -> Iterator[Fin
     yield from _inspect_store(settings.store_url(folder, config))
 
 
-def _inspect_program() -> Finding:
+def _inspect_program() -> Iterator[Finding]:
     import platform
+
+    from steersman.api.plane import DASHBOARD_FOLDER
 
     detail = f"{program_name()} on Python {platform.python_version()}"
     missing = [name for name in ("uvloop", "httptools") if find_spec(name) is None]
     if missing:
         advice = "install the pinned dependencies again: make setup, or pip install steersman"
-        return Finding("warn", "program", f"{detail}, without {' and '.join(missing)}", advice)
-    return Finding("ok", "program", detail)
+        yield Finding("warn", "program", f"{detail}, without {' and '.join(missing)}", advice)
+    else:
+        yield Finding("ok", "program", detail)
+    if (DASHBOARD_FOLDER / "index.html").is_file():
+        yield Finding("ok", "dashboard files", "built into this installation")
+    else:
+        advice = "run `make dashboard`; everything else works without"
+        yield Finding("warn", "dashboard files", "not built into this installation", advice)
 
 
 def _inspect_sources(settings: Settings) -> Iterator[Finding]:

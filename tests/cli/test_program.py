@@ -78,7 +78,7 @@ def leaves() -> list[tuple[list[str], Command]]:
 def test_help_of_a_command_shows_options_and_examples(path: list[str], command: Command) -> None:
     text = parser_of(command, path).format_help()
     for option in options_of(command):
-        assert option.flags[-1] in text
+        assert (option.value_name if option.positional else option.flags[-1]) in text
     assert command.examples
     for example in command.examples:
         assert example.startswith("steersman ") or " | steersman " in example or "=" in example.split()[0]
