@@ -238,13 +238,13 @@ async def test_prometheus_by_a_table_of_its_own(tmp_path: Path, real_program: Ca
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/metrics"
+    driver = OpenMetricsDriver(OpenMetricsOptions(url=url, mapping=PROMETHEUS), CONTEXT)
     process = subprocess.Popen(
         [real_program("prometheus"), f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}",
          f"--storage.tsdb.path={tmp_path}/data"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    url = f"http://127.0.0.1:{port}/metrics"
-    driver = OpenMetricsDriver(OpenMetricsOptions(url=url, mapping=PROMETHEUS), CONTEXT)
     try:
         for _ in range(200):
             try:
