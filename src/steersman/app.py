@@ -336,12 +336,11 @@ class _Process:
         from steersman.api.listening import url_of
 
         url = url_of(self.settings.server.host, port)
-        docs = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
         lines = [
             f"Steersman {own_version()} is up; Ctrl-C stops it.",
             f"  dashboard  {url}/",
             f"  API        {url}/api/v1   described by {url}/openapi.json",
-            f"  docs       {_shown(docs) if docs.is_file() else 'steersman --help'}",
+            f"  docs       {_docs()}",
             f"  state      {_shown(self.folder)}",
         ]
         if self.settings.auth.tokens:
@@ -412,11 +411,17 @@ def require_auth(settings: Settings) -> None:
 
 
 def _shown(path: Path) -> str:
-    """A path as a person would type it here: relative, or with ~, where that is shorter."""
-    for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path != base and path.is_relative_to(base):
-            return prefix + str(path.relative_to(base))
-    return str(path)
+    """A path as a person would type it: with ~ where it is in their home folder."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)
+
+
+def _docs() -> str:
+    """Where the documentation is: beside the source in a checkout; an installed package has the help pages."""
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
+    if not page.is_file():
+        return "steersman --help"
+    return str(page.relative_to(Path.cwd())) if page.is_relative_to(Path.cwd()) else _shown(page)
 
 
 def own_version() -> str:
