@@ -14,10 +14,14 @@ from steersman.store.api import (
     Record,
     Store,
 )
-from steersman.testing.store_expect import MakeStore, ended, equal, put, refused, take
+from steersman.testing.store_expect import PATIENCE_S, MakeStore, ended, equal, put, refused, take
 
 MANY = 3_000
 """Commits; more than a backend would keep in memory or read at once."""
+
+
+GLIMPSE_S = 0.0002
+"""How long the impatient watcher waits: about as long as an event takes to come."""
 
 
 async def check_a_watch_from_history_into_the_present(make: MakeStore) -> None:
@@ -170,6 +174,29 @@ async def check_leaving_a_watch(make: MakeStore) -> None:
         equal([event.key for event in await take(stays, 2)], ["a", "b"], "what the one that stays sees")
 
 
+async def check_giving_up_waiting_loses_nothing(make: MakeStore) -> None:
+    """A watcher that waits only so long at a time, as one does that sends heartbeats, misses nothing."""
+    async with make(ManualClock()) as store, store.watch("", 0) as events:
+        count = MANY // 10
+        seen: list[int] = []
+
+        async def write() -> None:
+            for number in range(count):
+                await put(store, f"k/{number % 5}")
+
+        async def watch() -> None:
+            while len(seen) < count:
+                try:
+                    async with asyncio.timeout(GLIMPSE_S):
+                        seen.append((await anext(events)).revision)
+                except TimeoutError:
+                    await ManualClock().sleep(0)
+
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(write(), watch())
+        equal(seen, list(range(1, count + 1)), "what it saw")
+
+
 async def check_closing_the_store_ends_the_watches(make: MakeStore) -> None:
     """A waiting watcher's iteration ends when the store is closed; nobody waits for ever."""
     store: Store = make(ManualClock())
@@ -223,6 +250,7 @@ CHECKS = (
     check_compaction_under_a_watch,
     check_a_watcher_slower_than_compaction,
     check_leaving_a_watch,
+    check_giving_up_waiting_loses_nothing,
     check_closing_the_store_ends_the_watches,
     check_a_thousand_watchers,
 )

@@ -136,6 +136,28 @@ async def test_overwritten_pages(tmp_path: Path, seed: int) -> None:
     assert path.read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "INSERT INTO numbers VALUES ('strange', 1)",
+        "DELETE FROM numbers",
+        "UPDATE numbers SET value = 'x' WHERE name = 'epoch'",
+        "INSERT INTO lease VALUES ('lease-1', 'x', 'y', 'z')",
+        "DROP TABLE lease",
+        "DROP TABLE log",
+    ],
+)
+async def test_tables_changed_by_hand(tmp_path: Path, harm: str) -> None:
+    """Whole for SQLite, nonsense for us: opening answers, and never hangs."""
+    path = tmp_path / "store.db"
+    await fill(path, 3)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(harm)
+    db.close()
+    error = await refusal(path)
+    assert isinstance(error, StoreCorrupt)
+
+
 async def test_damage_while_it_runs(tmp_path: Path) -> None:
     """`check` reads the file again, whatever is cached; the process lives on."""
     path = tmp_path / "store.db"

@@ -127,7 +127,8 @@ def from_sqlite(error: sqlite3.Error, path: Path, outcome: str = NOT_DONE) -> St
         return full(path, outcome)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return locked(path, outcome=outcome)
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # SQLITE_ERROR: our statements are fixed, so one that makes no sense has met tables that are not ours.
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
         return corrupt(path, str(error), outcome)
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return read_only(path, outcome)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from msgspec import structs
+from msgspec import Struct, convert, structs
 
 from steersman.kernel.bounds import MIB
 from steersman.kernel.logging import get_logger
@@ -41,6 +41,15 @@ HEADS_MAX = 32_768
 """Keys whose version is remembered from batch to batch, which spares a look into the file."""
 
 _log = get_logger("store.sqlite")
+
+
+class _Written(Struct, forbid_unknown_fields=True):
+    """The rows of the table `numbers`."""
+
+    compacted: int
+    swept_id: int
+    epoch: int
+    age_us: int
 
 
 class Writer:
@@ -84,20 +93,19 @@ class Writer:
     def run(self) -> None:
         """Open the file, work until told to end, close the file."""
         try:
-            try:
-                report = self._start()
-            except StoreUnavailable as error:
-                self._opened(error)
-                return
-            self._opened(report)
-            while (operations := self._next()) is not None:
-                self._settle(operations)
-                self._bound_log()
+            outcome = self._start()
+            self._opened(outcome)
+            if isinstance(outcome, Report):
+                while (operations := self._next()) is not None:
+                    self._settle(operations)
+                    self._bound_log()
         finally:
-            if self._db is not None:
-                self._db.close()
-            self._lock.drop()
-            self._ended()
+            try:
+                if self._db is not None:
+                    self._db.close()
+            finally:
+                self._lock.drop()
+                self._ended()
 
     def _bound_log(self) -> None:
         try:
@@ -106,17 +114,22 @@ class Writer:
         except sqlite3.Error as error:  # a full disk: the commits are safe in the log all the same
             _log.warning("store_checkpoint_failed", file=str(self._path), error=str(error))
 
-    def _start(self) -> Report:
+    def _start(self) -> Report | StoreUnavailable:
+        """Take the lock, open the file, read the state; or why that can't be."""
         try:
             file.prepare(self._path)
             self._lock.take()
-        except OSError as error:
-            raise failures.from_os(error, self._path) from error
-        try:
             db = self._db = file.open_checked(self._path)
             self._load(db)
+        except StoreUnavailable as error:
+            return error
         except sqlite3.Error as error:
-            raise failures.from_sqlite(error, self._path) from error
+            return failures.from_sqlite(error, self._path)
+        except OSError as error:
+            return failures.from_os(error, self._path)
+        except Exception as error:  # noqa: BLE001 - whoever opens must get an answer, whatever the file holds
+            _log.error("store_open_fault", file=str(self._path), exc_info=error)
+            return failures.corrupt(self._path, f"its tables make no sense: {error}")
         self._published = self._numbers.revision
         return self._state()
 
@@ -130,12 +143,17 @@ class Writer:
 
     def _load(self, db: sqlite3.Connection) -> None:
         """Read the counters and leases from the file."""
-        numbers = dict(db.execute("SELECT name, value FROM numbers").fetchall())
-        newest_id = db.execute("SELECT max(id) FROM log").fetchone()[0] or 0
-        self._numbers = Numbers(revision=newest_id // ROWS_PER_REVISION, **numbers)
-        rows = {
-            row[0]: LeaseRow(*row) for row in db.execute("SELECT id, epoch, ttl_us, ends_at_us FROM lease")
-        }
+        written = convert(dict(db.execute("SELECT name, value FROM numbers").fetchall()), _Written)
+        newest_id = convert(db.execute("SELECT max(id) FROM log").fetchone()[0] or 0, int)
+        self._numbers = Numbers(
+            revision=newest_id // ROWS_PER_REVISION,
+            compacted=written.compacted,
+            swept_id=written.swept_id,
+            epoch=written.epoch,
+            age_us=written.age_us,
+        )
+        found = db.execute("SELECT id, epoch, ttl_us, ends_at_us FROM lease").fetchall()
+        rows = {row[0]: LeaseRow(*row) for row in convert(found, list[tuple[str, int, int, int]])}
         for key, lease in db.execute(_LEASED_KEYS):
             if lease in rows:
                 rows[lease].keys.add(key)
