@@ -10,19 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import stat
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from steersman.kernel.bounds import GIB, MIB
 from steersman.kernel.clock import Clock, SystemClock, using_clock
 from steersman.kernel.config import load
 from steersman.kernel.errors import InvalidInput, SteersmanError, Unavailable
@@ -43,16 +39,13 @@ if TYPE_CHECKING:
     from steersman.store.api import Store
     from steersman.store.memory import MemoryStore
     from steersman.store.sqlite import SqliteStore
+    from steersman.store.sqlite.inspection import FileFacts
 
 FOLDER_MODE = 0o700
 COMPACT_INTERVAL_S = 300.0
 CHECKPOINT_TIMEOUT_S = 5.0
 HTTP_STOP_TIMEOUT_S = 8.0
 """A little over what the server itself gives to answers that are under way."""
-CHECKPOINT_LATE_S = 600.0
-"""A running plane that has written nothing for so long can't write, or has nothing to observe."""
-DISK_WARN_BYTES = GIB
-DISK_FAIL_BYTES = 64 * MIB
 THREADS_TIMEOUT_S = 5.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HISTORY_REVISIONS = 10_000
@@ -417,7 +410,7 @@ def _shown(path: Path) -> str:
 
 
 def _docs() -> str:
-    """Where the documentation is: beside the source in a checkout; an installed package has the help pages."""
+    """Where the documentation is: beside the source in a checkout; otherwise the help pages."""
     page = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
     if not page.is_file():
         return "steersman --help"
@@ -456,116 +449,59 @@ def replay_file(recording: Path, out: Path | None) -> ReplaySummary:
     return summary
 
 
-class Finding(NamedTuple):
-    """A line of `steersman doctor`: ok, warn or fail; what was looked at; what was found; what to do."""
+class Installation(NamedTuple):
+    """What can be seen of an installation without asking a server; `cli.machine` judges it.
 
-    verdict: str
-    name: str
-    detail: str
-    advice: str = ""
+    `problems` are those of the configuration, a line each; `drivers` those that can't be loaded, by name.
+    `store` is the store's file (None: no file), `facts` what was found in it, `damage` why it can't be read.
+    """
 
-
-def inspect_machine(config: Path | None, env: Mapping[str, str]) -> Iterator[Finding]:
-    """What `steersman doctor` finds on this machine without asking a server. Changes nothing."""
-    yield from _inspect_program()
-    folder = state_folder(env)
-    try:
-        settings = load_settings(config, env)
-        yield from _inspect_sources(settings)
-        require_auth(settings)
-    except SteersmanError as error:
-        for line in error.detail.splitlines():
-            yield Finding("fail", "configuration", line, "put it right, then start again")
-        settings = Settings()
-    else:
-        yield Finding("ok", "configuration", str(config) if config else "no file: this machine is observed")
-    yield from _inspect_folder(folder)
-    yield from _inspect_store(settings.store_url(folder, config))
+    program: str
+    dashboard: bool
+    problems: list[str]
+    drivers: dict[str, str]
+    folder: Path
+    store: Path | None
+    facts: FileFacts | None
+    damage: str
 
 
-def _inspect_program() -> Iterator[Finding]:
-    import platform
-
+def look_at_installation(config: Path | None, env: Mapping[str, str]) -> Installation:
+    """For `steersman doctor`. Changes nothing: no folder is made, no migration run."""
     from steersman.api.plane import DASHBOARD_FOLDER
-
-    detail = f"{program_name()} on Python {platform.python_version()}"
-    missing = [name for name in ("uvloop", "httptools") if find_spec(name) is None]
-    if missing:
-        advice = "install the pinned dependencies again: make setup, or pip install steersman"
-        yield Finding("warn", "program", f"{detail}, without {' and '.join(missing)}", advice)
-    else:
-        yield Finding("ok", "program", detail)
-    if (DASHBOARD_FOLDER / "index.html").is_file():
-        yield Finding("ok", "dashboard files", "built into this installation")
-    else:
-        advice = "run `make dashboard`; everything else works without"
-        yield Finding("warn", "dashboard files", "not built into this installation", advice)
-
-
-def _inspect_sources(settings: Settings) -> Iterator[Finding]:
-    """Raises `ConfigInvalid` where a source's driver or options are wrong."""
     from steersman.observe.registry import Drivers, make_sources
 
-    drivers = Drivers()
-    make_sources(settings.sources, clock=SystemClock(), rng=system_rng(), drivers=drivers)
-    for name, problem in drivers.problems().items():
-        yield Finding("warn", f"driver {name}", problem.detail, "update or remove that package")
+    drivers, settings, problems = Drivers(), Settings(), list[str]()
+    try:
+        settings = load_settings(config, env)
+        make_sources(settings.sources, clock=SystemClock(), rng=system_rng(), drivers=drivers)
+        require_auth(settings)
+    except SteersmanError as error:
+        problems = error.detail.splitlines()
+    folder = state_folder(env)
+    store = store_path(settings.store_url(folder, config))
+    facts, damage = _look_at_store(store)
+    return Installation(
+        program=program_name(),
+        dashboard=(DASHBOARD_FOLDER / "index.html").is_file(),
+        problems=problems,
+        drivers={name: problem.detail for name, problem in drivers.problems().items()},
+        folder=folder,
+        store=store,
+        facts=facts,
+        damage=damage,
+    )
 
 
-def _inspect_folder(folder: Path) -> Iterator[Finding]:
-    if not folder.is_dir():
-        yield Finding("ok", "state folder", f"{folder} does not exist yet; `steersman up` makes it")
-        return
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding(
-            "fail", "state folder", f"{folder} can't be written by this user", "change its owner or mode"
-        )
-    elif mode & 0o077:
-        advice = f"chmod 700 {folder}"
-        yield Finding("warn", "state folder", f"{folder} is open to others (mode {mode:03o})", advice)
-    else:
-        yield Finding("ok", "state folder", str(folder))
-    token = folder / "admin.token"
-    if token.exists() and stat.S_IMODE(token.stat().st_mode) & 0o077:
-        yield Finding(
-            "fail", "admin token", f"{token} can be read by others", f"chmod 600 {token}, then revoke it"
-        )
-    disk = shutil.disk_usage(folder)
-    detail = f"{disk.free // MIB} MiB free where the state is"
-    if disk.free < DISK_FAIL_BYTES:
-        yield Finding("fail", "disk space", detail, "make room: the store can't be written without")
-    elif disk.free < DISK_WARN_BYTES:
-        yield Finding("warn", "disk space", detail, "make room soon")
-    else:
-        yield Finding("ok", "disk space", detail)
-
-
-def _inspect_store(url: str) -> Iterator[Finding]:
-    path = store_path(url)
+def _look_at_store(path: Path | None) -> tuple[FileFacts | None, str]:
     if path is None or not path.exists():
-        what = f"{path} does not exist yet" if path else url.partition(":")[0]
-        yield Finding("ok", "store", what)
-        return
+        return None, ""
     from steersman.store.sqlite.inspection import inspect_file
 
     try:
-        facts = inspect_file(path)
+        return inspect_file(path), ""
     except StoreUnavailable as error:
-        yield Finding("fail", "store", error.detail, "restore a copy, or put the file's owner and mode right")
-        return
-    age_s = max(0.0, (SystemClock().now() - facts.written_at).total_seconds())
-    used = f"in use by process {facts.holder}" if facts.holder else "not in use"
-    detail = f"{path}, {facts.size_bytes // 1024} KiB, whole, {used}, last written {age_s:.0f} s ago"
-    if facts.mode & 0o077:
-        yield Finding(
-            "warn", "store", f"{detail}; open to others (mode {facts.mode:03o})", f"chmod 600 {path}*"
-        )
-    elif facts.holder and age_s > CHECKPOINT_LATE_S:
-        advice = "a running Steersman writes its picture down at intervals: see its log for checkpoint_failed"
-        yield Finding("warn", "store", detail, advice)
-    else:
-        yield Finding("ok", "store", detail)
+        return None, error.detail
 
 
 def prepare_folder(folder: Path) -> None:

@@ -38,11 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _all(arguments: argparse.Namespace, config: Path | None) -> Iterable[Check]:
-    from steersman.app import inspect_machine
-    from steersman.cli.checks import Check
+    from steersman.app import look_at_installation
+    from steersman.cli.machine import check_machine
+    from steersman.kernel.clock import SystemClock
 
-    for verdict, name, detail, advice in inspect_machine(config, os.environ):
-        yield Check(verdict, name, detail, advice)
+    yield from check_machine(look_at_installation(config, os.environ), config, SystemClock().now())
     yield from _remote(arguments)
 
 
