@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from steersman.api.exchange import BODY_TIMEOUT_S, BoundedBody
+from steersman.api.fragments import PUSHES_MAX
 from steersman.api.problems import BodyTimedOut, problem_body
 from steersman.api.routes import ROUTES, RouteTable
 from steersman.kernel.bounds import MIB
@@ -218,6 +219,27 @@ async def test_results_may_be_the_errors_alone(world: Any, fragment: Fragment) -
     assert [result["index"] for result in answer.json()["results"]] == [1]
     refused = await world.http.post("/api/v1/fragments?results=some", json=[])
     is_problem(refused, 400, "invalid_parameter")
+
+
+async def test_pushes_at_one_time_are_bounded(world: Any, fragment: Fragment) -> None:
+    """Goal: slow senders of large bodies take a bounded amount of memory; when they end, others get in."""
+    release = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        await release.wait()
+        yield b"]"
+
+    slow_ones = [asyncio.create_task(push(world, slow())) for _ in range(PUSHES_MAX)]
+    refused = await push(world, b"[]")
+    while refused.status_code == 200:
+        await asyncio.sleep(0)  # the slow ones get in one by one
+        refused = await push(world, b"[]")
+    is_problem(refused, 429, "too_many")
+    assert refused.headers["retry-after"] == "1"
+    release.set()
+    assert {answer.status_code for answer in await asyncio.gather(*slow_ones)} == {200}
+    assert (await push(world, b"[]")).status_code == 200
 
 
 @pytest.mark.parametrize(

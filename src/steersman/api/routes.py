@@ -101,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
         f"{API}/fragments",
         O,
         "Push fragments, with a verdict for each",
-        ("push_malformed", "too_large", "unsupported_media_type", "body_timed_out"),
+        ("push_malformed", "too_many", "too_large", "unsupported_media_type", "body_timed_out"),
         raw=True,
     ),
     Route("list_sources", "GET", f"{API}/sources", V, "Sources and how they do"),

@@ -17,7 +17,7 @@ from litestar.params import QueryParameter
 from steersman.api import entities, system, tokens
 from steersman.api.edge import Edge
 from steersman.api.exchange import RawHandler, Receive, Scope, Send
-from steersman.api.fragments import push_fragments
+from steersman.api.fragments import FragmentDoor
 from steersman.api.framework import error_answer
 from steersman.api.metrics import ApiMetrics
 from steersman.api.plane import Plane
@@ -105,7 +105,7 @@ class Api:
         site = Site(plane.dashboard)
         push = Push(plane.inlet, plane.clock, body_max_bytes=int(plane.settings.server.body_max_bytes))
         return {
-            "push_fragments": partial(push_fragments, push=push),
+            "push_fragments": FragmentDoor(push).serve,
             "watch": partial(
                 serve_watch,
                 bus=plane.bus,
