@@ -26,7 +26,7 @@ class FragmentDoor:
         """Answer one push. Raises `TooMany` where `PUSHES_MAX` are under way."""
         if self._active >= PUSHES_MAX:
             raise TooMany(
-                f"{PUSHES_MAX} pushes are under way; try again in a second, or push larger batches less often",
+                f"{PUSHES_MAX} pushes are under way; try again in a second, or push more at a time",
                 limit=PUSHES_MAX,
                 retry_after_s=1,
             )
