@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 from bench.figure import Figure
 
@@ -113,14 +113,7 @@ async def _healthy(port: int) -> bool:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-if __name__ == "__main__":
-    for figure in asyncio.run(measure()):
-        print(f"{figure.name}: {figure.value:.4g} {figure.unit} {figure.verdict()}", Path(__file__).name)
