@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test processes. A whole file goes to one of them, so that what it starts (a browser, a server) ends with it.
+WORKERS ?= auto
 
 .PHONY: help setup up test lint fmt types check bench lock dashboard clean chaos servers
 help:  ## list the targets
@@ -18,7 +20,7 @@ up: setup  ## start Steersman on 127.0.0.1:7440, observing this machine
 	@exec $(BIN)/steersman up
 
 test: setup  ## run the whole suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -33,6 +35,9 @@ check: lint types test  ## everything CI checks
 
 bench: setup  ## print the ratios of DESIGN's figures, measured in this run
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: setup  ## kill the store CHAOS_KILLS times a file (200 where not said; there are ten) under load, and check what is left
+	@CHAOS_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/store/test_crash.py $(ARGS)
 
 servers:  ## install the Debian servers and the browser that the marked tests use (needs root)
 	@scripts/install-servers

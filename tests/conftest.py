@@ -1,4 +1,8 @@
-"""What holds for the whole suite: real servers that CI installed must not be skipped."""
+"""What holds for the whole suite.
+
+Real servers that CI installed must not be skipped; no property test is judged by how long an example takes on
+a busy machine; each worker takes whole files, so that what a file starts (a browser, a server) ends with it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 REAL_PROGRAMS = {"chromium", "prometheus", "prometheus-node-exporter"}
@@ -18,7 +23,7 @@ def require_program(name: str) -> str:
     path = shutil.which(name)
     if path is not None:
         return path
-    if name in os.environ.get("STEERSMAN_REAL", "").split(","):
+    if name in os.environ.get("INSTALLED_SERVERS", "").split(","):
         pytest.fail(f"{name} was installed for this run, and is not found")
     pytest.skip(f"{name} is not installed; scripts/install-servers installs it")
 
@@ -30,6 +35,8 @@ def pytest_configure() -> None:
     ResourceWarning of its collection fails whichever test runs at that moment.
     """
     asyncio.set_event_loop(None)
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 @pytest.hookimpl(hookwrapper=True)

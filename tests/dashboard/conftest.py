@@ -82,9 +82,10 @@ class Chromium:
             self._playwright.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """One browser for all tests."""
+    """One browser for a file's tests. It ends with the file: its driver keeps an event loop in the main
+    thread, in which no other test could run one."""
     chromium = Chromium()
     yield chromium
     chromium.close()
@@ -130,7 +131,7 @@ def open_page(chromium: Chromium, real_program: Callable[[str], str]) -> Iterato
 
 @pytest.fixture(scope="session")
 def screenshots() -> Path:
-    """Where pictures go: build/screenshots, or the folder that STEERSMAN_SCREENSHOTS names."""
-    folder = Path(os.environ.get("STEERSMAN_SCREENSHOTS", ROOT / "build" / "screenshots"))
+    """Where pictures go: build/screenshots, or the folder that SCREENSHOTS_FOLDER names."""
+    folder = Path(os.environ.get("SCREENSHOTS_FOLDER", ROOT / "build" / "screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,7 +1,7 @@
 """kill -9 at random moments under load: nothing acknowledged is lost, nothing is half there, no gap.
 
-Ten files of 20 kills each in CI. `make chaos` sets STEERSMAN_CHAOS_KILLS for more kills a file, and
-STEERSMAN_CHAOS_SEED repeats other rounds: a failure names its seed.
+Ten files of 20 kills each in CI. `make chaos` sets CHAOS_KILLS for more kills a file, and
+CHAOS_SEED repeats other rounds: a failure names its seed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from steersman.store.sqlite import SqliteStore
 from steersman.store.sqlite.batch import ROWS_PER_REVISION
 from steersman.testing.store_expect import take
 
-KILLS_PER_FILE = int(os.environ.get("STEERSMAN_CHAOS_KILLS", "20"))
-FIRST_SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "1"))
+KILLS_PER_FILE = int(os.environ.get("CHAOS_KILLS", "20"))
+FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 FILES = 10
 RUN_MAX_S = 0.25
 EARLY_KILL_MAX_S = 0.03
