@@ -332,3 +332,20 @@ async def test_over_a_real_server_a_closed_connection_frees_its_stream(world: An
         assert len(world.api.lines) == 1
     while len(world.api.lines):
         await asyncio.sleep(0)
+
+
+async def test_a_stream_ends_also_while_changes_never_stop(world: Any, fragment: Fragment) -> None:
+    """Goal: a shutdown does not wait for a quiet moment."""
+    reader = Reader(world.api)
+    async with reading(world.tasks, reader) as task:
+        await reader.until(1)
+        for value in range(5000):
+            put(world, fragment("a", cpu_utilization=value / 5000))
+            world.bus.feed.flush()
+            if value == 100:
+                await world.api.drain()
+            await asyncio.sleep(0)
+            if task.done():
+                break
+        assert value < 4000
+    assert reader.events[-1].name == "bye"

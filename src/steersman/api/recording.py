@@ -8,6 +8,7 @@ entries, which the recording then says.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from steersman.api.exchange import Exchange
 from steersman.api.plane import Plane
@@ -36,7 +37,8 @@ async def _record(line: Line, tap: Tap, plane: Plane, limit_s: float) -> None:
     end_s = plane.clock.monotonic() + limit_s
     await line.send(encoder.begin(Header(f"steersman {plane.version}", plane.clock.now())))
     while not line.ending and (left_s := end_s - plane.clock.monotonic()) > 0:
-        await line.wait(plane.clock.sleep(min(FRAME_INTERVAL_S, left_s)), 2 * FRAME_INTERVAL_S)
+        pause = partial(plane.clock.sleep, min(FRAME_INTERVAL_S, left_s))
+        await line.wait(pause, 2 * FRAME_INTERVAL_S)
         while entries := tap.take_now():
             await line.send(encoder.frame(entries))
     await line.send(encoder.end(), more=False)

@@ -7,7 +7,7 @@ takes nothing for too long.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -59,20 +59,20 @@ class Line:
         self._gone = True
         self._interrupt()
 
-    async def wait(self, awaitable: Awaitable[T], seconds: float) -> T | None:
-        """What is awaited; None where it did not come in time, or the stream is to end. Raises
+    async def wait(self, call: Callable[[], Awaitable[T]], seconds: float) -> T | None:
+        """What the call gives; None where it did not come in time, or the stream is to end. Raises
         `Disconnected` where the reader has gone."""
-        try:
-            async with asyncio.timeout(seconds) as self._waiting:
-                if self._gone or self.ending:
-                    self._interrupt()
-                return await awaitable
-        except TimeoutError:
-            if self._gone:
-                raise Disconnected from None
-            return None
-        finally:
-            self._waiting = None
+        if not (self._gone or self.ending):  # else a busy feed would never let it end
+            try:
+                async with asyncio.timeout(seconds) as self._waiting:
+                    return await call()
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting = None
+        if self._gone:
+            raise Disconnected
+        return None
 
     async def send(self, data: bytes, *, more: bool = True) -> None:
         """Write, waiting at most `STALL_S` for a reader that is slow. Raises `TimeoutError`."""

@@ -146,7 +146,7 @@ async def _tell(line: Line, subscription: Subscription, deltas: Deltas, metrics:
     hello = write_event("hello", _encoder.encode(Hello(begin)), begin)
     await line.send(b"retry: %d\n\n" % RETRY_MS + hello)
     while True:
-        delta = await line.wait(subscription.next(), HEARTBEAT_S)
+        delta = await line.wait(subscription.next, HEARTBEAT_S)
         revision = subscription.revision
         if delta is not None:
             if delta.resync:
