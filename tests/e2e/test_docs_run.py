@@ -1,10 +1,14 @@
-"""The tutorial and the how-to guides are true: their commands are typed as they stand, and succeed."""
+"""README, tutorial and how-to guides are true: their commands are typed as they stand, and succeed."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,8 @@ from steersman.kernel.config import load
 from steersman.kinds.settings import RESERVED_VARIABLES, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```(sh|yaml|ini)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+README = "../README.md"
+BLOCK = re.compile(r"^```(sh|yaml|ini|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 Up = Callable[..., Any]
 
 
@@ -53,6 +58,49 @@ def test_the_tutorial(up: Up) -> None:
     running.stop()
 
 
+def test_the_readme(up: Up) -> None:
+    """All but `make`, which the next test types."""
+    running = up().wait_healthy()
+    running.until(lambda: running.get("/api/v1/entities?type=node")["items"], "a node")
+    start, *others = blocks(README, "sh")
+    assert [line.split("#")[0].strip() for line in start.splitlines()] == ["make up", "make test"]
+    assert len(others) >= 2
+    for script in others:
+        done = shell(running, re.sub(r"^steersman watch\b", "steersman watch --for 1s", script, flags=re.M))
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    (sample,) = blocks(README, "python")
+    subprocess.run([sys.executable, "-c", sample], check=True, timeout=30)
+    running.stop()
+
+
+def test_make_up(tmp_path: Path) -> None:
+    """The README's first command, in this checkout: it serves, says where, and Ctrl-C ends it cleanly."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "MAKE"))}
+    env |= {"STEERSMAN_HOME": str(tmp_path), "STEERSMAN_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        ["make", "up"], cwd=DOCS.parent, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        told: list[str] = []
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("  state"):
+                break
+        text = "".join(told)
+        for what in ("dashboard", "API", "docs"):
+            assert re.search(rf"^  {what}\s+\S", text, re.MULTILINE), text
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+        process.wait(timeout=60)  # make waits for its child, then ends by the same signal
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server outlived make"
+    assert (tmp_path / "steersman.db").is_file()
+
+
 def test_record_and_replay(up: Up) -> None:
     running = up().wait_healthy()
     scripts = blocks("how-to/record-and-replay.md", "sh")
@@ -66,7 +114,7 @@ def test_record_and_replay(up: Up) -> None:
     running.stop()
 
 
-@pytest.mark.parametrize("page", ["how-to/run-as-a-service.md", "how-to/record-and-replay.md"])
+@pytest.mark.parametrize("page", [README, "how-to/run-as-a-service.md", "how-to/record-and-replay.md"])
 def test_configurations_in_the_guides_are_valid(page: str, tmp_path: Path) -> None:
     found = blocks(page, "yaml")
     assert found
