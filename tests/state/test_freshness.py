@@ -183,7 +183,9 @@ def test_silence_of_one_source_is_told_where_only_its_own_fields_change() -> Non
             revision = bus.revision
             bus.sweep()
             told += [(e.freshness, e.health_state) for e in bus.changed_since(revision)]
-    assert told[0] == ("fresh", HealthState.HEALTHY), "nobody says any more that it is down"
+    assert told[0] == ("fresh", HealthState.UNKNOWN), (
+        "nobody says any more that it is down, nor that it is up"
+    )
 
 
 def test_health_that_changes_by_the_clock_alone_is_told() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bus_facts import GPU, JOB, NODE, SERVICE, START, said, world
+from bus_facts import GPU, JOB, NODE, SERVICE, START, declare, said, world
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -341,3 +341,134 @@ def test_tables_speak_only_of_fields_their_type_has() -> None:
     for kind in EntityType:
         assert problems(table_for(kind), kind) == []
         assert all(name in FIELDS[kind] for group in table_for(kind).evidence for name in group)
+
+
+# ---- what must never be called healthy
+
+
+@pytest.mark.parametrize("word", ["great", "failed", "", "HEALTH", 42, True, ["critical"]])
+def test_a_reported_word_that_is_no_health_is_no_evidence_of_it(word: object) -> None:
+    found = verdict(GPU, health_state=word)
+    assert (found.health, rules(found)) == (UNKNOWN, ["reported_not_understood"])
+    assert verdict(GPU, health_state=word, gpu_utilization=0.5).health is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("word", "health"),
+    [("Critical", CRITICAL), ("WARNING", WARNING), ("Healthy", HEALTHY), ("Unknown", UNKNOWN)],
+)
+def test_the_case_of_a_reported_word_does_not_matter(word: str, health: HealthState) -> None:
+    assert verdict(GPU, health_state=word).health is health
+
+
+def test_a_fault_does_not_end_because_its_witness_fell_silent() -> None:
+    bus, clock = world()
+    declare(bus, "slurm")
+    declare(bus, "host")
+    bus.put(said(clock.now(), "slurm", scheduler_state="DOWN"))
+    for _ in range(40):
+        bus.put(said(clock.now(), "host", cpu_utilization=0.1, memory_utilization=0.1, gpu_count=0))
+        clock.advance(10)
+    node = bus.get(NODE, "n1")
+    assert node is not None
+    assert node.health_state is UNKNOWN
+    assert [r.rule for r in node.health_reasons] == ["fault_not_seen_gone"]
+    assert node.health_reasons[0].detail == "scheduler_state is stale; its last word: its scheduler says DOWN"
+    bus.put(said(clock.now(), "slurm", scheduler_state="IDLE"))
+    node = bus.get(NODE, "n1")
+    assert node is not None
+    assert node.health_state is HEALTHY
+
+
+def test_a_fault_that_is_cleared_is_over() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), "slurm", scheduler_state="DOWN"))
+    clock.advance(600)
+    bus.put(said(clock.now(), "slurm", clear=("scheduler_state",)))
+    bus.put(said(clock.now(), "host", cpu_utilization=0.1))
+    node = bus.get(NODE, "n1")
+    assert node is not None
+    assert node.health_state is HEALTHY
+
+
+def test_the_last_word_is_judged_with_the_planned_state_that_it_told_of() -> None:
+    found = health_of(
+        NODE,
+        {"load_1m": 1.0},
+        START,
+        {"scheduler_state": "stale"},
+        {"load_1m": 1.0, "scheduler_state": "DOWN+MAINT"},
+    )
+    assert found.health is HEALTHY
+
+
+def test_what_never_ages_is_no_evidence_of_health() -> None:
+    bus, clock = world()
+    scope = EntityType.TENANT_SCOPE
+    bus.put(said(clock.now(), "a", "t", scope, scope_type="namespace", resource_usage={"cpu": 1.0}))
+    for _ in range(120):
+        clock.advance(60)
+        bus.put(said(clock.now(), "a", "other", scope, scope_type="namespace"))
+    entity = bus.get(scope, "t")
+    assert entity is not None
+    assert entity.health_state is UNKNOWN
+    table = Table(entity_type=scope, version=1, evidence=(("scope_type",),), rules=())
+    assert problems(table, scope) == ["evidence: scope_type never ages, so it tells nothing of health"]
+
+
+@pytest.mark.parametrize("kind", list(EntityType), ids=str)
+def test_what_was_pushed_once_by_a_source_that_promised_nothing_is_unknown_ten_minutes_later(
+    kind: EntityType,
+) -> None:
+    words: dict[type, Any] = {float: 0.5, int: 1, str: "x", bool: True, list: ["x"], dict: {"x": 1.0}}
+    bus, clock = world()
+    fields: Any = {
+        name: spec.words[0] if spec.words else words.get(spec.type, START)
+        for name, spec in FIELDS[kind].items()
+    }
+    bus.put(said(clock.now(), "push", "e", kind, **fields))
+    clock.advance(600)
+    entity = bus.get(kind, "e")
+    assert entity is not None
+    assert (entity.health_state, entity.confidence_score) == (UNKNOWN, 0.0)
+    assert entity.freshness != "fresh"
+
+
+# ---- what people read
+
+
+@pytest.mark.parametrize(
+    ("kind", "signals", "detail"),
+    [
+        (JOB, {"job_state": "failed"}, "it failed"),
+        (JOB, {"job_state": "failed", "exit_code": 137}, "it failed (exit code 137)"),
+        (NODE, {"memory_utilization": 0.985}, "memory in use 98.5 %: the next allocation may end a process"),
+        (NODE, {"disk_utilization": 1}, "the fullest file system is at 100 %"),
+        (
+            GPU,
+            {"throttle_reasons": ["hw_thermal_slowdown", "sw_power_cap"]},
+            "clocks are held down: hw_thermal_slowdown, sw_power_cap",
+        ),
+        (GPU, {"temperature_celsius": 94.5}, "it is at 94.5 °C"),
+        (SERVICE, {"up": True, "error_rate": 0.123456}, "12.35 % of requests failed"),
+        (
+            EntityType.EXPERIMENT_TRACKER,
+            {"run_state": "RUNNING", "heartbeat_at": START - timedelta(hours=1)},
+            "it is said to run; its last sign of life was at 2026-03-01T11:00:00Z",
+        ),
+    ],
+    ids=str,
+)
+def test_reasons_are_sentences_for_people(kind: EntityType, signals: dict[str, Any], detail: str) -> None:
+    assert health_of(kind, signals, START).reasons[0].detail == detail
+
+
+def test_a_detail_may_name_outside_of_brackets_only_what_is_there() -> None:
+    rule = Rule(
+        name="r",
+        detail="{load_1m}[ of {load_5m}] {cpu_count}",
+        health=WARNING,
+        all=(Comparison("load_1m", gt=1),),
+    )
+    table = Table(entity_type=NODE, version=1, evidence=(), rules=(rule,))
+    assert problems(table, NODE) == ["r: its detail names 'cpu_count', which may be missing"]

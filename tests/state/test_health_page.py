@@ -11,7 +11,13 @@ from steersman.state.health.table import Comparison, Entry, Rule, table_for
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "health.md"
 START, END = "<!-- tables -->", "<!-- end of tables -->"
 OPERATORS = {"eq": "is", "ne": "is not", "gt": ">", "ge": "≥", "lt": "<", "le": "≤", "lt_field": "<"}
-OPERATORS |= {"ne_field": "is not", "in_": "is one of", "words": "has a word of", "has": "holds one of"}
+OPERATORS |= {
+    "ne_field": "is not",
+    "in_": "is one of",
+    "words": "has a word of",
+    "not_words": "has no word of",
+    "has": "holds one of",
+}
 OPERATORS |= {"older_than_s": "lies further back (s) than"}
 
 

@@ -133,7 +133,7 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
     standing = standing_of(entity_type, layers, now)
     values, states = standing.values, standing.states
     signals, outdated = _signals(standing)
-    health, reasons = judge_health(entity_type, signals, now.wall, outdated)
+    health, reasons = judge_health(entity_type, signals, now.wall, outdated, values)
     if len(layers) == 1:
         score = score_of_one(entity_type, layers[0], states, now)
     else:
@@ -172,7 +172,8 @@ def snapshot_of(
 ) -> tuple[Mapping[str, Any], HealthState]:
     """The values and the health, without the rest: for history."""
     standing = standing_of(entity_type, layers, now)
-    health, _ = judge_health(entity_type, _signals(standing)[0], now.wall, {})
+    signals, outdated = _signals(standing)
+    health, _ = judge_health(entity_type, signals, now.wall, outdated, standing.values)
     return standing.values, health
 
 
@@ -196,7 +197,7 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
         fields={name: _explain_field(entity_type, name, w, layers, now) for name, w in fields.items()},
         labels=labels,
         freshness=freshness_of(entity_type, layers, now),
-        health=health_of(entity_type, signals, now.wall, outdated),
+        health=health_of(entity_type, signals, now.wall, outdated, standing.values),
         confidence=confidence_of(entity_type, layers, now, fields, standing.states),
         sources=tuple(sources[name].status(now) for name in sorted(sources)),
     )

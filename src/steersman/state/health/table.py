@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.yamltext import YamlInvalid, parse
-from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.entity import EVENT, STATIC, EntityType, HealthState
 from steersman.kinds.fields import FIELDS
 
 Tri = bool | None
@@ -31,6 +31,9 @@ Signals = Mapping[str, Any]
 """The fields that are current, by name."""
 Check = Callable[[Signals, datetime], Tri]
 
+OPTIONAL_PART = re.compile(r"(\[[^\[\]]*\])")
+FIELD_IN_DETAIL = re.compile(r"\{(\w+)\}")
+"""How details are taken apart; see `Entry`."""
 _WORD = re.compile(r"[A-Za-z_]+")
 
 
@@ -44,9 +47,10 @@ class HealthTableInvalid(SteersmanError):
 class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"}):
     """One comparison of one field; exactly one comparison is given.
 
-    `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `has`: the list
-    holds one of these. `*_field` compares with another field. `older_than_s`: a time lies further back than
-    that. With `share_of` what is compared is the field as a share of another one.
+    `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `not_words`: it
+    holds none of them, or is no text. `has`: the list holds one of these. `*_field` compares with another
+    field. `older_than_s`: a time lies further back than that. With `share_of` what is compared is the field
+    as a share of another one.
     """
 
     field: str
@@ -55,6 +59,7 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
     ne: str | int | float | bool | None = None
     in_: tuple[str | int, ...] | None = None
     words: tuple[str, ...] | None = None
+    not_words: tuple[str, ...] | None = None
     has: tuple[str, ...] | None = None
     gt: float | None = None
     ge: float | None = None
@@ -71,8 +76,12 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A name, the reason it gives (`{field}` stands for a value), and when: all of `all` hold, at least
-    one of `any` (where there are any), and none of `unless`."""
+    """A name, the reason it gives, and when: all of `all` hold, at least one of `any` (where there are any),
+    and none of `unless`.
+
+    In `detail`, `{field}` stands for a value, and a part in `[...]` is left out where a value in it is
+    missing. Outside of brackets only fields of `all` may be named: they are there whenever the reason is.
+    """
 
     name: str
     detail: str
@@ -109,9 +118,9 @@ class Planned(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
     """All rules for one entity type.
 
-    `evidence`: groups of fields; the entity may be called healthy where each group has at least one current
-    field, or its source says itself how it is. Without that, and with no rule that speaks, its health is
-    unknown. The rules of `common.yaml` belong to every table.
+    `evidence`: groups of fields that age; the entity may be called healthy where each group has at least one
+    current field, or its source says itself how it is. Without that, and with no rule that speaks, its health
+    is unknown. The rules of `common.yaml` belong to every table.
     """
 
     entity_type: EntityType
@@ -166,6 +175,11 @@ def problems(table: Table, entity_type: EntityType) -> list[str]:
             found.append(f"{entry.name}: has no condition")
         tests = (*entry.all, *entry.any, *entry.unless)
         found += [f"{entry.name}: no field {n!r}" for t in tests for n in t.fields() if n not in known]
+        sure = {name for test in entry.all for name in test.fields()}
+        bare = FIELD_IN_DETAIL.findall(OPTIONAL_PART.sub("", entry.detail))
+        found += [
+            f"{entry.name}: its detail names {n!r}, which may be missing" for n in bare if n not in sure
+        ]
         for test in tests:
             if len(_operators(test)) != 1:
                 found.append(f"{entry.name}: {test.field}: exactly one comparison is needed")
@@ -177,6 +191,12 @@ def problems(table: Table, entity_type: EntityType) -> list[str]:
         if n not in planned
     ]
     found += [f"evidence: no field {n!r}" for group in table.evidence for n in group if n not in known]
+    found += [
+        f"evidence: {n} never ages, so it tells nothing of health"
+        for group in table.evidence
+        for n in group
+        if n in FIELDS[entity_type] and FIELDS[entity_type][n].pace in (STATIC, EVENT)
+    ]
     return found
 
 
@@ -225,7 +245,7 @@ def _compile(test: Comparison) -> Check:
     compare = _COMPARE[op]
     name, share_of = test.field, test.share_of
     wanted: Any = getattr(test, op)
-    if op == "words":
+    if op in ("words", "not_words"):
         wanted = frozenset(word.lower() for word in wanted)
     elif op in ("in_", "has"):
         wanted = frozenset(wanted)
@@ -252,6 +272,10 @@ def _words(value: Any, wanted: Any, _now: datetime) -> bool:
     return not wanted.isdisjoint(word.lower() for word in _WORD.findall(value))
 
 
+def _not_words(value: Any, wanted: Any, now: datetime) -> bool:
+    return not (isinstance(value, str) and _words(value, wanted, now))
+
+
 def _older(value: Any, limit_s: Any, now: datetime) -> bool:
     return (now - value).total_seconds() > limit_s
 
@@ -261,6 +285,7 @@ _COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "ne": lambda value, wanted, _now: value != wanted,
     "in_": lambda value, wanted, _now: value in wanted,
     "words": _words,
+    "not_words": _not_words,
     "has": lambda value, wanted, _now: not wanted.isdisjoint(value),
     "gt": lambda value, wanted, _now: value > wanted,
     "ge": lambda value, wanted, _now: value >= wanted,

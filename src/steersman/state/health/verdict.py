@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
+from steersman.kernel.clock import iso_utc
 from steersman.kinds.entity import EntityType, HealthReason, HealthState
-from steersman.state.health.table import REPORTED_HEALTH, Planned, Signals, Table, check_of, table_for
+from steersman.kinds.fields import FIELDS
+from steersman.state.health.table import (
+    FIELD_IN_DETAIL,
+    OPTIONAL_PART,
+    REPORTED_HEALTH,
+    Planned,
+    Signals,
+    Table,
+    check_of,
+    table_for,
+)
+
+SHARE_UNIT = "1"
+"""UCUM's unit of a share: 0.985 is shown as 98.5 %."""
+SHOWN_MAX_CHARS = 120
+_EXPONENT_FROM = 10_000.0
 
 _SEVERITY = {
     HealthState.HEALTHY: 0,
@@ -61,10 +77,10 @@ def _compiled(entity_type: EntityType) -> _Compiled:
 
 
 def judge_health(
-    entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str]
+    entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str], known: Signals
 ) -> tuple[HealthState, tuple[HealthReason, ...]]:
     """Health and reasons. `signals` are the current fields; `outdated` gives the class of those that are
-    known but stale or expired, for the reasons."""
+    known but stale or expired; `known` has the values of both."""
     compiled = _compiled(entity_type)
     conditions = _planned(compiled, signals, now) if compiled.planned else ()
     for entry, condition in conditions:
@@ -76,23 +92,30 @@ def judge_health(
         if fields.isdisjoint(signals) or not planned.isdisjoint(rule.unless_planned):
             continue
         if check(signals, now) is True:
-            reasons.append(HealthReason(rule.name, rule.health, _fill(rule.detail, signals)))
-    if reasons:
-        reasons.sort(key=_by_severity)  # stable: the table's order within a health
-        health = reasons[0].health
-    else:
-        health, reason = _without_rule(compiled.table, signals, outdated)
-        reasons = [reason]
+            reasons.append(HealthReason(rule.name, rule.health, fill(rule.detail, entity_type, signals)))
+    if not reasons:
+        reasons.append(_without_rule(compiled.table, signals, outdated))
+    lingering = _last_fault(compiled, now, outdated, known) if outdated else None
+    if lingering is not None:
+        reasons = [reason for reason in reasons if reason.health is not HealthState.HEALTHY]
+        reasons.append(lingering)
+    reasons.sort(key=_by_severity)  # stable: the table's order within a health
+    health = reasons[0].health
     reasons += [HealthReason(c.name, HealthState.HEALTHY, c.detail) for _, c in conditions]
     return health, tuple(reasons)
 
 
 def health_of(
-    entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str] | None = None
+    entity_type: EntityType,
+    signals: Signals,
+    now: datetime,
+    outdated: Mapping[str, str] | None = None,
+    known: Signals | None = None,
 ) -> HealthVerdict:
-    """The whole verdict, with what could not be judged."""
+    """The whole verdict, with what could not be judged. See `judge_health`; where nothing is out of date,
+    the last two may be left out."""
     compiled = _compiled(entity_type)
-    health, reasons = judge_health(entity_type, signals, now, outdated or {})
+    health, reasons = judge_health(entity_type, signals, now, outdated or {}, known or signals)
     conditions = _planned(compiled, signals, now)
     planned = {condition.name for _, condition in conditions}
     unjudged: dict[str, tuple[str, ...]] = {}
@@ -112,7 +135,7 @@ def is_timed(entity_type: EntityType) -> bool:
 
 def _planned(compiled: _Compiled, signals: Signals, now: datetime) -> tuple[tuple[Planned, Condition], ...]:
     return tuple(
-        (entry, Condition(entry.name, _fill(entry.detail, signals)))
+        (entry, Condition(entry.name, fill(entry.detail, compiled.table.entity_type, signals)))
         for entry, check, fields in compiled.planned
         if not fields.isdisjoint(signals) and check(signals, now) is True
     )
@@ -122,17 +145,15 @@ def _by_severity(reason: HealthReason) -> int:
     return -_SEVERITY[reason.health]
 
 
-def _without_rule(
-    table: Table, signals: Signals, outdated: Mapping[str, str]
-) -> tuple[HealthState, HealthReason]:
+def _without_rule(table: Table, signals: Signals, outdated: Mapping[str, str]) -> HealthReason:
     """No rule speaks: healthy where the evidence is there, else unknown; which signals decides it."""
     for group in table.evidence if REPORTED_HEALTH not in signals else ():
         if not any(name in signals for name in group):
             old = [f"{name} is {outdated[name]}" for name in group if name in outdated]
             said = "; ".join(old) if old else f"no current {' or '.join(group)}"
-            return HealthState.UNKNOWN, HealthReason("no_evidence", HealthState.UNKNOWN, said)
+            return HealthReason("no_evidence", HealthState.UNKNOWN, said)
     seen = tuple(n for group in (*table.evidence, (REPORTED_HEALTH,)) for n in group if n in signals)
-    return HealthState.HEALTHY, _no_fault(seen)
+    return _no_fault(seen)
 
 
 @lru_cache(maxsize=1024)
@@ -143,19 +164,60 @@ def _no_fault(seen: tuple[str, ...]) -> HealthReason:
     return HealthReason("no_fault_seen", HealthState.HEALTHY, said)
 
 
-def _fill(detail: str, signals: Signals) -> str:
-    """The detail with `{field}` replaced; a plain replacement, so that a value is never read as a format."""
+def _last_fault(
+    compiled: _Compiled, now: datetime, outdated: Mapping[str, str], known: Signals
+) -> HealthReason | None:
+    """The worst fault that was last said by signals that are out of date now. That its source fell silent
+    does not end a fault: nobody knows whether it is over, however healthy the rest looks."""
+    planned = {condition.name for _, condition in _planned(compiled, known, now)}
+    spoke = [
+        rule
+        for rule, check, fields in compiled.rules
+        if not fields.isdisjoint(outdated)
+        and planned.isdisjoint(rule.unless_planned)
+        and check(known, now) is True
+    ]
+    if not spoke:
+        return None
+    worst = max(spoke, key=lambda rule: _SEVERITY[rule.health])
+    old = ", ".join(f"{name} is {outdated[name]}" for name in worst.fields() if name in outdated)
+    said = fill(worst.detail, compiled.table.entity_type, known)
+    return HealthReason("fault_not_seen_gone", HealthState.UNKNOWN, f"{old}; its last word: {said}")
+
+
+def fill(detail: str, entity_type: EntityType, signals: Signals) -> str:
+    """The detail of an entry with `{field}` replaced by its value, for people. `[...]` is left out where a
+    field in it has no value. A plain replacement, so that a value is never read as a format."""
     if "{" not in detail:
         return detail
     parts: list[str] = []
-    for chunk in detail.split("{"):
-        name, closed, rest = chunk.partition("}")
-        parts.append(_shown(signals.get(name)) + rest if closed else chunk)
+    for part in OPTIONAL_PART.split(detail):
+        optional = part.startswith("[")
+        chunks = FIELD_IN_DETAIL.split(part[1:-1] if optional else part)
+        if optional and any(signals.get(name) is None for name in chunks[1::2]):
+            continue
+        specs = FIELDS[entity_type]
+        for place, chunk in enumerate(chunks):
+            spec = specs.get(chunk) if place % 2 else None
+            parts.append(_shown(signals.get(chunk), spec.unit if spec else "") if place % 2 else chunk)
     return "".join(parts)
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+def _shown(value: Any, unit: str) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        if unit == SHARE_UNIT:
+            return f"{_number(value * 100.0)} %"
+        return str(value) if isinstance(value, int) else _number(value)
+    if isinstance(value, datetime):
+        return iso_utc(value)
+    text = ", ".join(map(str, cast("list[Any]", value))) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= SHOWN_MAX_CHARS else f"{text[: SHOWN_MAX_CHARS - 3]}..."
+
+
+def _number(value: float) -> str:
+    """Four digits, without an exponent where people would not write one."""
+    return f"{value:.4g}" if abs(value) < _EXPONENT_FROM else f"{value:.0f}"
