@@ -103,6 +103,12 @@ def test_tests_mirror_the_source() -> None:
             assert list((ROOT / "tests" / room.name).rglob("test_*.py")), f"tests/{room.name} has no test"
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Tests are no packages, so two files of one name can't both be collected."""
+    names = [p.name for p in (ROOT / "tests").rglob("*.py") if p.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 BANNED = {
     r"\beval\(": "nothing is evaluated",
     r"\bexec\(": "nothing is evaluated",
