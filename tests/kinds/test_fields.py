@@ -306,3 +306,24 @@ def test_every_annotation_of_an_entity_class_is_read():
     for entity_type, cls in ENTITY_CLASSES.items():
         own = set(typing.get_type_hints(cls)) - set(typing.get_type_hints(CanonicalEntity))
         assert own == set(FIELDS[entity_type])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"note": "\udcff"},
+        {"note": ["\udcff"]},
+        {"note": {"\udcff": 1}},
+        {"\udcff": 1},
+        {"command": "\ud800"},
+        {"job_state": "run\ud800ning"},
+    ],
+)
+def test_half_of_a_character_stands_in_no_field_and_is_told_in_whole_ones(fields: dict[str, Any]):
+    (problem,) = check_fields(EntityType.JOB, fields)
+    str(problem).encode()
+
+
+def test_half_of_a_character_stands_in_no_list_or_mapping_of_a_declared_field():
+    assert check_fields(EntityType.GPU, {"throttle_reasons": ["\udcff"]})
+    assert check_fields(EntityType.TENANT_SCOPE, {"resource_usage": {"\udcff": 1.0}})

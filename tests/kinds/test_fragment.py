@@ -11,6 +11,7 @@ import pytest
 from steersman.kernel.clock import TimeOutOfRange
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import (
+    CLEAR_MAX_CHARS,
     FIELDS_MAX,
     ID_MAX_CHARS,
     LABELS_MAX,
@@ -109,3 +110,24 @@ def test_a_time_beyond_the_calendar_is_refused():
 def test_it_is_frozen():
     with pytest.raises(AttributeError):
         fragment().entity_id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("half", ["\udcff", "pod-\ud800", "\udc00\ud800"])
+@pytest.mark.parametrize("place", ["entity_id", "source", "source_type", "label", "scope", "clear"])
+def test_half_of_a_character_is_refused(place: str, half: str):
+    """Python makes one of each byte of a file name that is not UTF-8; no format can carry it on."""
+    places: dict[str, dict[str, Any]] = {
+        "label": {"labels": {half: "x"}},
+        "scope": {"labels": {"cluster": half}},
+        "clear": {"clear": (half,)},
+    }
+    with pytest.raises(FragmentInvalid, match="half of a character") as caught:
+        fragment(**places.get(place, {place: half}))
+    caught.value.detail.encode()
+
+
+def test_names_to_clear_are_bounded_and_texts():
+    with pytest.raises(FragmentInvalid, match="clear"):
+        fragment(clear=("x" * (CLEAR_MAX_CHARS + 1),))
+    with pytest.raises(FragmentInvalid, match="clear"):
+        fragment(clear=(5,))

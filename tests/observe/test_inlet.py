@@ -102,3 +102,35 @@ def test_slices_hold_all_in_order() -> None:
 def test_weight_counts_fragments() -> None:
     assert weight(Batch(AT, 0.0, [fragment(), fragment()])) == 2
     assert weight(Reported(AT, 0.0, "a", True, "")) == 1
+
+
+def test_names_to_clear_are_canonical_ones() -> None:
+    """Who writes under an alias clears under it too; else the value would stay for ever."""
+    inlet, clock = make()
+    written = cleaned(fragment(gpu_temperature_celsius=50.0))
+    cleared = cleaned(
+        StateFragment(
+            "dcgm", EntityType.GPU, "g", AT, clear=("gpu_temperature_celsius", "labels.pod", "other")
+        )
+    )
+    assert isinstance(written, StateFragment)
+    assert isinstance(cleared, StateFragment)
+    assert cleared.clear == ("temperature_celsius", "labels.pod", "other")
+    inlet.take([written])
+    clock.advance(1)
+    inlet.take([cleared])
+    entity = inlet.bus.get(EntityType.GPU, "g")
+    assert entity is not None
+    assert getattr(entity, "temperature_celsius", 0) is None
+    salvage, _ = salvaged(StateFragment("dcgm", EntityType.GPU, "g", AT, clear=("ecc_errors_uncorrected",)))
+    assert salvage.clear == ("ecc_errors",)
+
+
+def test_a_word_that_no_vocabulary_knows_reaches_the_bus_as_drift() -> None:
+    inlet, _ = make()
+    job = StateFragment("x", EntityType.JOB, "j", AT, {"job_state": "REVOKED_BY_MOON"})
+    for clean in (cleaned, salvaged):
+        clean(job, inlet.surprised)
+    (signal,) = inlet.bus.drift()
+    assert (signal.entity_type, signal.field, signal.count) == (EntityType.JOB, "job_state", 2)
+    assert signal.detail == "unknown word 'REVOKED_BY_MOON'"

@@ -41,3 +41,8 @@ def test_a_source_never_answered_has_no_latency() -> None:
 def test_texts_are_one_safe_short_line() -> None:
     assert shortened("a\n\tb  token=abc") == "a b token=***"
     assert len(shortened("x" * 10_000)) == DETAIL_MAX_CHARS
+
+
+def test_a_line_is_of_whole_characters() -> None:
+    """A file name that is not UTF-8 reaches us with halves of characters, which no answer can carry."""
+    assert shortened("file system /mnt/\udcff can't be read") == "file system /mnt/\\udcff can't be read"

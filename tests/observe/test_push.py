@@ -316,3 +316,10 @@ def test_splitting_is_linear_in_hostile_input() -> None:
     for body in (b"[" + b'"\\"' * 200_000, b"[" * 500_000, b'["' + b"\\\\" * 500_000):
         with pytest.raises(PushMalformed):
             list(split_array(body))
+
+
+async def test_a_pushed_word_that_no_vocabulary_knows_is_taken_as_unknown_and_told_as_drift() -> None:
+    desk = Desk()
+    answer = await desk.array([item("j", entity_type="job", fields={"job_state": "REVOKED_BY_MOON"})])
+    assert answer.accepted == 1
+    assert [(signal.field, signal.count) for signal in desk.bus.drift()] == [("job_state", 1)]

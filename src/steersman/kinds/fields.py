@@ -36,7 +36,7 @@ from steersman.kinds.entity import (
     SchedulerDomainType,
     WorkloadType,
 )
-from steersman.kinds.fragment import NAME_MAX_CHARS, TEXT_MAX_CHARS
+from steersman.kinds.fragment import NAME_MAX_CHARS, TEXT_MAX_CHARS, is_whole
 
 ITEMS_MAX = 256
 """Items that one list or mapping value may have."""
@@ -85,7 +85,8 @@ class CleanFields(Struct, frozen=True):
     """What `clean_fields` found.
 
     `fields` holds canonical names and values, without those that have a problem; it is the caller's own dict
-    where nothing had to change. `drift` has a line for each word that no vocabulary knows.
+    where nothing had to change. `drift` has a line for each word that no vocabulary knows: the field's name,
+    a colon, and what is odd.
     """
 
     fields: dict[str, Any]
@@ -289,7 +290,7 @@ _NOT_PLAIN: tuple[type | None, frozenset[str] | None] = (None, None)
 
 
 def _fits(text: str, words: frozenset[str] | None) -> bool:
-    return text in words if words is not None else len(text) <= TEXT_MAX_CHARS
+    return text in words if words is not None else len(text) <= TEXT_MAX_CHARS and is_whole(text)
 
 
 class _Wrong(Exception):
@@ -311,7 +312,8 @@ def _clean_slowly(entity_type: EntityType, fields: dict[str, Any]) -> CleanField
         try:
             read = _undeclared(name, value) if spec is None else _READERS[spec.type](spec, value, drift)
         except _Wrong as wrong:
-            problems.append(FieldProblem(given[:NAME_MAX_CHARS], str(wrong)))
+            shown = given[:NAME_MAX_CHARS].encode(errors="backslashreplace").decode()
+            problems.append(FieldProblem(shown, str(wrong)))
             changed = True
             continue
         changed = changed or name is not given or read is not value
@@ -344,6 +346,8 @@ def _read_str(spec: FieldSpec, value: Any, drift: list[str]) -> str:
         raise _Wrong(f"expected text, got {_shown(value)}")
     if len(value) > TEXT_MAX_CHARS:
         raise _Wrong(f"expected at most {TEXT_MAX_CHARS} characters, got {len(value)}")
+    if not is_whole(value):
+        raise _Wrong(f"expected whole characters, got {_shown(value)}")
     if not spec.words or value in spec.words:
         return value
     known = _known_word(spec, value)
@@ -380,7 +384,7 @@ def _read_list(_spec: FieldSpec, value: Any, _drift: list[str]) -> list[str]:
     if len(items) > ITEMS_MAX:
         raise _Wrong(f"expected at most {ITEMS_MAX} items, got {len(items)}")
     for item in items:
-        if not isinstance(item, str) or len(item) > TEXT_MAX_CHARS:
+        if not isinstance(item, str) or len(item) > TEXT_MAX_CHARS or not is_whole(item):
             raise _Wrong(f"expected a list of texts, one is {_shown(item)}")
     return items if isinstance(value, list) else list(items)
 
@@ -393,7 +397,8 @@ def _read_dict(_spec: FieldSpec, value: Any, _drift: list[str]) -> dict[str, flo
         raise _Wrong(f"expected at most {ITEMS_MAX} items, got {len(items)}")
     for name, number in items.items():
         numeric = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not isinstance(name, str) or not numeric or not -NUMBER_MAX <= number <= NUMBER_MAX:
+        named = isinstance(name, str) and len(name) <= TEXT_MAX_CHARS and is_whole(name)
+        if not named or not numeric or not -NUMBER_MAX <= number <= NUMBER_MAX:
             raise _Wrong(f"expected names with finite numbers, got {_shown(name)}: {_shown(number)}")
     return items
 
@@ -412,6 +417,8 @@ _READERS: dict[type, Callable[[FieldSpec, Any, list[str]], Any]] = {
 def _undeclared(name: str, value: Any) -> Any:
     if not name or len(name) > NAME_MAX_CHARS:
         raise _Wrong(f"expected a name of 1 to {NAME_MAX_CHARS} characters, got {len(name)}")
+    if not is_whole(name):
+        raise _Wrong("expected a name of whole characters")
     _storable(value, DEPTH_MAX)
     return value
 
@@ -427,6 +434,8 @@ def _storable(value: Any, depth_left: int) -> None:
     if isinstance(value, str):
         if len(value) > TEXT_MAX_CHARS:
             raise _Wrong(f"expected at most {TEXT_MAX_CHARS} characters, got {len(value)}")
+        if not is_whole(value):
+            raise _Wrong(f"expected whole characters, got {_shown(value)}")
         return
     if not isinstance(value, (list, tuple, dict)):
         raise _Wrong(f"expected a JSON value or a time, got {_shown(value)}")
@@ -437,7 +446,7 @@ def _storable(value: Any, depth_left: int) -> None:
         raise _Wrong(f"expected at most {ITEMS_MAX} items, got {len(items)}")
     if isinstance(items, dict):
         for key, item in items.items():
-            if not isinstance(key, str) or len(key) > NAME_MAX_CHARS:
+            if not isinstance(key, str) or len(key) > NAME_MAX_CHARS or not is_whole(key):
                 raise _Wrong(f"expected names of at most {NAME_MAX_CHARS} characters, got {_shown(key)}")
             _storable(item, depth_left - 1)
         return
@@ -461,5 +470,5 @@ def _range(spec: FieldSpec) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(value)  # which also writes half characters as escapes
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -27,6 +27,8 @@ NAME_MAX_CHARS = 128
 TEXT_MAX_CHARS = 4096
 LABELS_MAX_CHARS = 16 * 1024
 """All label names and values of a fragment together."""
+CLEAR_MAX_CHARS = 64 * 1024
+"""All names to clear of a fragment together."""
 
 
 class FragmentInvalid(InvalidInput):
@@ -76,8 +78,12 @@ class StateFragment(Struct, frozen=True, gc=False):
             )
         if len(fields) > FIELDS_MAX or len(self.clear) > FIELDS_MAX:
             raise FragmentInvalid(f"at most {FIELDS_MAX} fields, and as many names to clear, are accepted")
+        if not (entity_id.isascii() and source_type.isascii() and source.isascii()):
+            _check_text("entity_id, source_type and source", entity_id, source_type, source)
         if labels:
             _check_labels(labels)
+        if self.clear:
+            _check_clear(self.clear)
         if observed_at.tzinfo is not UTC:
             force_setattr(self, "observed_at", as_utc(observed_at))
         for value in fields.values():
@@ -102,13 +108,43 @@ def _present(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _check_labels(labels: dict[str, str]) -> None:
     try:
-        chars = len("".join(labels)) + len("".join(labels.values()))
+        text = "".join(labels) + "".join(labels.values())
     except TypeError:
         raise FragmentInvalid("labels are a mapping of texts to texts") from None
-    if len(labels) > LABELS_MAX or chars > LABELS_MAX_CHARS:
+    if not text.isascii():
+        _check_text("labels", text)
+    if len(labels) > LABELS_MAX or len(text) > LABELS_MAX_CHARS:
         raise FragmentInvalid(
             f"at most {LABELS_MAX} labels of {LABELS_MAX_CHARS} characters in all are accepted"
         )
+
+
+def _check_clear(names: tuple[str, ...]) -> None:
+    try:
+        text = "".join(names)
+    except TypeError:
+        raise FragmentInvalid("clear is a list of field names") from None
+    _check_text("clear", text)
+    if len(text) > CLEAR_MAX_CHARS:
+        raise FragmentInvalid(f"clear has at most {CLEAR_MAX_CHARS} characters in all")
+
+
+def _check_text(what: str, *texts: str) -> None:
+    for text in texts:
+        if not is_whole(text):
+            raise FragmentInvalid(f"{what}: half of a character (a lone surrogate) in {ascii(text)[:60]}")
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text can be written at all: half of a surrogate pair, as Python makes of a file name that is
+    not UTF-8, fits into no format, so one of them would spoil every answer and checkpoint that it is in."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _entity_type(word: str) -> EntityType:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct, structs
 
 from steersman.kernel.clock import Clock
-from steersman.kinds.entity import EntityKey
-from steersman.kinds.fields import clean_fields
+from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.fields import canonical_name, clean_fields
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.settings import OWN_SOURCE
 from steersman.observe.entries import Batch, Declared, Entry, Gone, Reported
@@ -25,6 +26,8 @@ SLICE_MAX = 500
 """Fragments that are merged in one go: some 2 ms, so that whoever else waits for the loop does not notice."""
 
 Listener = Callable[[Entry], None]
+Surprise = Callable[[EntityType, str, str], None]
+"""Told of a word that no vocabulary knows: type, field, what is odd."""
 
 
 class Refusal(Struct, frozen=True):
@@ -73,6 +76,10 @@ class Inlet:
 
     # ---- what may go in
 
+    def surprised(self, entity_type: EntityType, field: str, detail: str) -> None:
+        """A word came in that no vocabulary knows: for `StateBus.drift`."""
+        self.bus.note_drift(entity_type, field, detail)
+
     def is_observed(self, source: str) -> bool:
         """Whether this server reads that source itself."""
         return source == OWN_SOURCE or source in self._observed
@@ -119,25 +126,44 @@ class Inlet:
         return self._clock.monotonic() - self._began_s
 
 
-def cleaned(fragment: StateFragment) -> StateFragment | Refusal:
+def _nobody(_entity_type: EntityType, _field: str, _detail: str) -> None:
+    """Whoever only asks whether a fragment may pass."""
+
+
+def cleaned(fragment: StateFragment, surprised: Surprise = _nobody) -> StateFragment | Refusal:
     """The fragment with canonical names and values, itself where nothing had to change; or why it may not
     pass. One wrong field refuses the fragment: half of what a sender meant is not what it meant."""
     clean = clean_fields(fragment.entity_type, fragment.fields)
     if clean.problems:
         return Refusal(tuple(str(problem) for problem in clean.problems))
-    if clean.fields is fragment.fields:
-        return fragment
-    return structs.replace(fragment, fields=clean.fields)
+    _tell_drift(fragment.entity_type, clean.drift, surprised)
+    return _with(fragment, clean.fields)
 
 
-def salvaged(fragment: StateFragment) -> tuple[StateFragment, list[str]]:
+def salvaged(fragment: StateFragment, surprised: Surprise = _nobody) -> tuple[StateFragment, list[str]]:
     """The fragment without the fields that are at fault, and a line for each of these: for drivers, whose
     other fields were read from the same system and are as good as ever."""
     clean = clean_fields(fragment.entity_type, fragment.fields)
-    if clean.fields is fragment.fields:
-        return fragment, list(clean.drift)
+    _tell_drift(fragment.entity_type, clean.drift, surprised)
     lines = [f"{fragment.key}: {problem}" for problem in clean.problems]
-    return structs.replace(fragment, fields=clean.fields), [*lines, *clean.drift]
+    return _with(fragment, clean.fields), [*lines, *clean.drift]
+
+
+def _tell_drift(entity_type: EntityType, drift: tuple[str, ...], surprised: Surprise) -> None:
+    for line in drift:
+        field, _, detail = line.partition(": ")
+        surprised(entity_type, field, detail)
+
+
+def _with(fragment: StateFragment, fields: dict[str, Any]) -> StateFragment:
+    """The fragment with these fields, and canonical names among what it clears: a source that writes under an
+    alias clears under it too."""
+    clear = fragment.clear
+    if clear:
+        clear = tuple(dict.fromkeys(canonical_name(fragment.entity_type, name) for name in clear))
+    if fields is fragment.fields and clear == fragment.clear:
+        return fragment
+    return structs.replace(fragment, fields=fields, clear=clear)
 
 
 def slices(fragments: list[StateFragment]) -> Iterable[list[StateFragment]]:

@@ -354,7 +354,7 @@ class _Round:
                 raise DriverFault(
                     f"driver {self.source.driver_name} returned {type(given).__name__} as a fragment"
                 )
-            clean, lines = salvaged(fragment)
+            clean, lines = salvaged(fragment, self._intake.inlet.surprised)
             if lines and len(drift) < WARNINGS_MAX:
                 drift += lines
             checked.append(clean if clean.source == name else structs.replace(clean, source=name))

@@ -117,6 +117,8 @@ class Record:
 
 
 def shortened(text: str) -> str:
-    """A line that is safe and short enough to be shown: secrets masked, one line, bounded."""
+    """A line that is safe and short enough to be shown: secrets masked, one line, bounded, and of whole
+    characters (a file name that is not UTF-8 has halves, which no answer can carry)."""
+    text = text[: 4 * DETAIL_MAX_CHARS].encode(errors="backslashreplace").decode()
     text = " ".join(redact_text(text[: 4 * DETAIL_MAX_CHARS]).split())
     return text if len(text) <= DETAIL_MAX_CHARS else text[: DETAIL_MAX_CHARS - 3] + "..."

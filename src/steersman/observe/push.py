@@ -210,7 +210,7 @@ class _Tray:
                     self._refuse_next("too_large", f"longer than {self._bounds.line_bytes} bytes")
                     continue
                 try:
-                    clean = cleaned(_decode_item(text))
+                    clean = cleaned(_decode_item(text), self._inlet.surprised)
                 except (msgspec.DecodeError, SteersmanError, RecursionError) as error:
                     self._refuse_next(*_explained(error, bytes(text)))
                     continue

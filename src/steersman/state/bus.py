@@ -396,6 +396,10 @@ class StateBus:
         """Values that their fields can't have, with counts: a source's shape changed."""
         return self._drift.read()
 
+    def note_drift(self, entity_type: EntityType, field: str, detail: str) -> None:
+        """Count a surprise that was met before the bus: whoever cleans fragments puts unknown words right."""
+        self._drift.note(entity_type, field, detail, self._clock.now())
+
     def counters(self) -> dict[str, int]:
         """Numbers for metrics: what was merged, refused and dropped since the start, and what is held."""
         counts = self._counts

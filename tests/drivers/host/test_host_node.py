@@ -13,6 +13,8 @@ from steersman.drivers.host.machine import LocalMachine, parse_pressure, read_sm
 from steersman.drivers.host.node import Rates, node_fields
 from steersman.drivers.host.presence import look_for_accelerators
 from steersman.drivers.host.readings import CgroupReading, DiskReading, MachineReading, NicReading
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fields import check_fields
 
 
 def reading(**values: object) -> MachineReading:
@@ -86,6 +88,12 @@ def test_no_swap_is_not_empty_swap_and_disks_are_shares() -> None:
     assert fields["disks"] == {"/": 0.25}
     assert fields["disk_utilization"] == 0.25
     assert fields["disk_inode_utilization"] == 0.75
+
+
+def test_a_mount_point_whose_name_is_not_utf_8_is_told_with_escapes() -> None:
+    fields = node_fields(reading(disks=[DiskReading("/mnt/\udcff", 1, 4)]), Rates(), 0)
+    assert fields["disks"] == {"/mnt/\\udcff": 0.25}
+    assert check_fields(EntityType.NODE, {"disks": fields["disks"]}) == []
 
 
 def test_limits_on_us_are_told_beside_the_machine() -> None:

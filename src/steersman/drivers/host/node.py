@@ -1,7 +1,7 @@
 """From a reading of the machine to the `node` fragment. Pure: no I/O, no clock.
 
-Rates need two readings. The first call has one, so the fields that need two are absent then: an average
-since boot would be a true number that answers another question.
+Rates need two readings, so the driver's first look takes two. Where there is only one, the fields that need
+two are absent: an average since boot would be a true number that answers another question.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ class Rates:
         self._boot_id: str | None = None
         self._cpu: tuple[float, float] | None = None
         self._nics: dict[str, NicReading] = {}
+        self.begun = False
+
+    def begin(self, reading: MachineReading) -> None:
+        """Take a reading that the next one is measured against, and that is not told."""
+        self.cpu_utilization(reading)
+        self.network_error_rate(reading)
+        self.keep(reading)
 
     def cpu_utilization(self, reading: MachineReading) -> float | None:
         """Share of CPU time since the last reading that was not idle; waiting for I/O is idle."""
@@ -56,6 +63,7 @@ class Rates:
     def keep(self, reading: MachineReading) -> None:
         """Remember which boot the counters belong to."""
         self._boot_id = reading.boot_id
+        self.begun = True
 
 
 def node_fields(reading: MachineReading, rates: Rates, gpu_count: int | None) -> dict[str, Any]:
@@ -89,7 +97,11 @@ def node_fields(reading: MachineReading, rates: Rates, gpu_count: int | None) ->
 
 
 def _disk_fields(reading: MachineReading) -> dict[str, Any]:
-    shares = {disk.mount: _share(disk.used_bytes, disk.usable_bytes) for disk in reading.disks}
+    # A mount point's name need not be UTF-8, and half a character would cost the whole field.
+    shares = {
+        disk.mount.encode(errors="backslashreplace").decode(): _share(disk.used_bytes, disk.usable_bytes)
+        for disk in reading.disks
+    }
     disks = {mount: share for mount, share in shares.items() if share is not None}
     inodes = [_share(disk.used_inodes, disk.usable_inodes) for disk in reading.disks]
     if not disks:
