@@ -312,3 +312,43 @@ def test_the_short_way_of_judging_equals_the_long_one(
     one, other = standing_of(kind, (short,), now), standing_of(kind, (long,), now)
     assert comparable(one) == comparable(other)
     assert one.change_s <= other.change_s, "a look may come early, never late"
+
+
+def test_a_shorter_promise_ages_what_was_said_before_it_and_is_told() -> None:
+    """At a restart what is restored comes before the sources are declared: it was judged by the default."""
+    bus, clock = world()
+    bus.put(said(clock.now(), entity_type=GPU, gpu_utilization=0.5))
+    clock.advance(1)
+    bus.sweep()
+    declare(bus, "a", 5.0)
+    told: list[tuple[float, str]] = []
+    for second in range(2, 60):
+        clock.advance(1)
+        revision = bus.revision
+        bus.sweep()
+        told += [(second, e.freshness) for e in bus.changed_since(revision)]
+    assert told == [(11, "stale"), (26, "expired")]
+
+
+def test_a_longer_promise_makes_fresh_again_and_is_told() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), entity_type=GPU, gpu_utilization=0.5))
+    clock.advance(130)
+    bus.sweep()
+    assert freshness(bus, GPU).state == "stale"
+    declare(bus, "a", 600.0)
+    assert bus.due_at() <= clock.monotonic()
+    revision = bus.revision
+    bus.sweep()
+    assert [(e.freshness, e.health_state) for e in bus.changed_since(revision)] == [
+        ("fresh", HealthState.HEALTHY)
+    ]
+    assert bus.due_at() > clock.monotonic()
+
+
+def test_the_same_promise_again_costs_nothing() -> None:
+    bus, clock = world()
+    declare(bus, "a", 10.0)
+    bus.put(said(clock.now(), entity_type=GPU, gpu_utilization=0.5))
+    declare(bus, "a", 10.0, priority=3)
+    assert bus.due_at() > clock.monotonic()

@@ -273,7 +273,11 @@ class StateBus:
 
     def declare_source(self, info: SourceInfo) -> None:
         """Say what a source promises; may be repeated with other terms. Raises `BusFull`."""
-        self._sources.declare(info)
+        known = self._sources.get(info.name)
+        before = known.info if known is not None else info
+        source = self._sources.declare(info)
+        if (before.cadence_s, before.lag_s, before.repeats) != (info.cadence_s, info.lag_s, info.repeats):
+            self._upkeep.reconsider(source)
 
     def report_source(self, name: str, ok: bool, detail: str = "") -> None:
         """An attempt to read a source ended: well, or not (and why). An unknown source is taken as declared

@@ -36,7 +36,8 @@ class Upkeep:
         self._revise = revise
         self._wheel = Wheel()
         self._revived: set[str] = set()
-        self._searched_for: set[str] = set()
+        self._redefined: set[str] = set()
+        self._searched_for: tuple[set[str], set[str]] = (set(), set())
         self._to_search: list[Cell] = []
         self.sampler = Sampler(limits)
         self.tombstones = Tombstones(limits.tombstones_max, limits.tombstone_ttl_s)
@@ -68,6 +69,11 @@ class Upkeep:
                 self._revived.add(source.name)
             source.heard = arrival
 
+    def reconsider(self, source: Source) -> None:
+        """The source promises something else now: what it holds is looked at again, because by the new promise
+        it may be of another class, and may age sooner."""
+        self._redefined.add(source.name)
+
     def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:
         """The entity is deleted, and remembered as such."""
         cell.announced = DELETED
@@ -89,14 +95,14 @@ class Upkeep:
 
     def due_at(self, now: Arrival) -> float:
         """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
-        if self._revived or self._to_search:
+        if self._revived or self._redefined or self._to_search:
             return now.monotonic
         return min(self._wheel.due_at(), self.tombstones.due_at())
 
     def sweep(self, now: Arrival, entities_max: int) -> int:
         """Look at what is due, at most so many; how many were looked at, or `entities_max` where a search for
         what came back has to go on."""
-        looked = self._look_at_revived(now, entities_max)
+        looked = self._look_at_changed(now, entities_max)
         while looked < entities_max:
             cell = self._wheel.pop(now.monotonic)
             if cell is None:
@@ -129,22 +135,27 @@ class Upkeep:
         cell.revision = -1
         cell.alarm = NEVER
 
-    def _look_at_revived(self, now: Arrival, entities_max: int) -> int:
-        """Look at what is not fresh and is held by a source that came back. One search serves all that came
-        back since the last one began, because thousands may at once."""
+    def _look_at_changed(self, now: Arrival, entities_max: int) -> int:
+        """Look at what is not fresh and is held by a source that came back, and at all that is held by one
+        with a new promise. One search serves all such sources since the last one began, because thousands may
+        come at once."""
         looked = 0
         for _ in range(SEARCH_SLICE):
             if not self._to_search:
-                if not self._revived:
+                if not (self._revived or self._redefined):
                     return looked
-                self._searched_for, self._revived = self._revived, set()
+                self._searched_for = self._revived, self._redefined
+                self._revived, self._redefined = set(), set()
                 self._to_search = list(self._index.cells())
                 self._to_search.reverse()  # taken from its end, in the order of the index
                 continue
             cell = self._to_search.pop()
-            if cell.announced != FRESH and any(
-                layer.source.name in self._searched_for for layer in cell.layers
-            ):
+            revived, redefined = self._searched_for
+            late = cell.announced != FRESH
+            if not (late or redefined):
+                continue
+            names = [layer.source.name for layer in cell.layers]
+            if any(name in redefined or (late and name in revived) for name in names):
                 self._look(cell, now)
                 looked += 1
                 if looked == entities_max:
