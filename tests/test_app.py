@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import threading
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from steersman.app import StateFolderUnusable, StoreUnknown, prepare_folder, run_up
+from steersman.app import StateFolderUnusable, prepare_folder, run_up
 from steersman.kernel.errors import Refused
+from steersman.store.open import StoreUrlInvalid
 
 
 def test_a_new_state_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -75,10 +77,31 @@ def test_a_store_that_this_version_lacks_is_refused_without_its_password(
 ) -> None:
     monkeypatch.setenv("STEERSMAN_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("STEERSMAN_STORE", url)
-    with pytest.raises(StoreUnknown) as caught:
+    with pytest.raises(StoreUrlInvalid) as caught:
         run_up(None, print, port=0)
     assert "secret" not in caught.value.detail
-    assert "memory:" in caught.value.facts["allowed"]
+    assert "memory" in caught.value.facts["schemes"]
+
+
+def test_room_for_all_streams_under_the_limit_on_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell's soft limit of 1,024 files would cut us off in the middle of the promised streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setenv("STEERSMAN_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("STEERSMAN_STORE", "memory:")
+    seen: list[int] = []
+
+    def look(_text: str) -> None:
+        seen.append(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        assert run_up(None, look, port=0) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert seen == [hard]
 
 
 def test_memory_keeps_nothing_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,15 @@ def open_store(url: str, *, clock: Clock, rng: Rng, base: Path | None = None) ->
     raise _refusal(f"there is no store with the scheme {scheme[:20]!r}.", scheme)
 
 
+def file_of(url: str, base: Path | None = None) -> Path | None:
+    """The file that `url` keeps its store in; None where it is no file, or the URL names no store."""
+    scheme, _, rest = url.partition(":")
+    try:
+        return _sqlite_path(rest, base) if scheme == "sqlite" else None
+    except StoreUrlInvalid:
+        return None
+
+
 def _sqlite_path(rest: str, base: Path | None) -> Path:
     path = rest.removeprefix("///")
     if path == rest or not path:
