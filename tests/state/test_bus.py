@@ -610,3 +610,29 @@ def test_the_picture_does_not_depend_on_the_order_of_hashes() -> None:
         for seed in ("1", "2")
     }
     assert len(pictures) == 1
+
+
+def test_a_source_that_renames_a_field_for_ever_and_clears_the_old_name_is_never_locked_out() -> None:
+    bus, clock = world()
+    for n in range(600):
+        clock.advance(1)
+        names = {f"m{n}": n}
+        gone = (f"m{n - 1}", f"labels.l{n - 1}") if n else ()
+        bus.put(said(clock.now(), labels={f"l{n}": "x"}, clear=gone, **names))
+    entity = bus.get(NODE, "n1")
+    assert entity is not None
+    assert (entity.extra, entity.labels) == ({"m599": 599}, {"l599": "x"})
+    (cell,) = bus.cells()
+    assert sum(len(layer.fragment.clear) for layer in cell.layers) <= 2 * 256
+
+
+def test_too_many_labels_over_several_fragments_are_named_as_what_they_are() -> None:
+    bus, clock = world()
+    for n in range(64):
+        clock.advance(1)
+        bus.put(said(clock.now(), labels={f"l{n}": "x"}))
+    with pytest.raises(EntityTooWide, match="65 labels"):
+        bus.put(said(clock.now(), labels={"one": "x"}))
+    entity = bus.get(NODE, "n1")
+    assert entity is not None
+    assert len(entity.labels) == 64

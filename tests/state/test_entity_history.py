@@ -133,3 +133,33 @@ def test_rows_read_back_as_they_were_added(added: list[dict[str, Any]], samples_
     assert [s.values for s in read] == numbers[-samples_max:]
     times: list[datetime] = [at(i) for i in range(len(added))][-samples_max:]
     assert [s.at for s in read] == times
+
+
+def test_fields_that_change_their_names_for_ever_do_not_make_the_history_grow() -> None:
+    history = History()
+    for second in range(2000):
+        history.add(at(second), {f"m{second}": 1.0, "load": 0.5}, 8)
+    assert history.width <= 8 + 32
+    assert [sorted(sample.values) for sample in history.read().samples] == [
+        sorted((f"m{n}", "load")) for n in range(1992, 2000)
+    ]
+
+
+def test_wide_histories_have_fewer_samples_so_that_all_fit() -> None:
+    bus, clock = world(history_values_max=2000)
+    for n in range(300):
+        bus.forget(NODE, "n1")
+        clock.advance(1)
+        bus.put(said(clock.now(), **{f"m{n}": 1.0}))
+        clock.advance(1)
+    kept = bus.history(NODE, "n1")
+    assert kept is not None
+    assert len(kept.samples) * (1 + len(kept.samples)) <= 2000
+
+
+def test_a_number_beyond_any_float_is_kept_and_not_drawn() -> None:
+    bus, clock = world()
+    assert bus.put(said(clock.now(), huge=10**400, load_1m=1.0)).verdict == "created"
+    history = bus.history(NODE, "n1")
+    assert history is not None
+    assert [sample.values for sample in history.samples] == [{"load_1m": 1.0}]

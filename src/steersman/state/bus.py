@@ -203,8 +203,8 @@ class StateBus:
         if cell.rejects(source, observed_at):
             self._counts["stale"] += 1
             return MergeOutcome(STALE, fragment, before)
+        check_width(before, layer, self._limits)
         layers = stacked(before, layer)
-        check_width(before, layers, layer, self._limits)
         verdict = judge(before, layer) if before else CREATED
         if not before:
             cell.ghost = ()
@@ -222,7 +222,7 @@ class StateBus:
     def _create(self, layer: Layer, arrival: Arrival) -> MergeOutcome:
         """The first fragment of a key. All its fields have one age, so its freshness needs no roll-up."""
         fragment, source = layer.fragment, layer.source
-        check_width((), (layer,), layer, self._limits)
+        check_width((), layer, self._limits)
         cell = self._new_cell(fragment.key)
         cell.layers = (layer,)
         self._revise(cell)

@@ -12,6 +12,10 @@ from msgspec import Struct
 from steersman.kinds.entity import HealthState
 
 _NAN = float("nan")
+_IDLE_NAMES_MAX = 16
+"""Names without a value that are let be: looking for them costs more than they take."""
+_WHOLE_MAX = 2**64
+"""Whole numbers beyond it (whoever puts them in) may not fit a float."""
 
 
 class HealthChange(Struct, frozen=True):
@@ -53,9 +57,14 @@ class History:
         """Numbers it holds."""
         return len(self._times) + len(self._values)
 
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        return len(self._names)
+
     def add(self, at: datetime, values: Mapping[str, Any], samples_max: int) -> None:
         """Keep the numeric ones among `values`; the oldest rows beyond `samples_max` go."""
-        numbers = {n: float(v) for n, v in values.items() if type(v) is float or type(v) is int}
+        numbers = {n: float(v) for n, v in values.items() if type(v) is float or _is_drawable(v)}
         if any(name not in self._names for name in numbers):
             self._widen(tuple(numbers))
         self._times.append(at.timestamp())
@@ -84,12 +93,22 @@ class History:
         return EntityHistory(tuple(samples), tuple(self._health))
 
     def _widen(self, new_names: tuple[str, ...]) -> None:
-        old_width = len(self._names)
-        names = self._names + tuple(n for n in new_names if n not in self._names)
-        padding = [_NAN] * (len(names) - old_width)
+        """Make room for new names, and take that of names of which no row has a value any more: an entity
+        whose fields change their names for ever must not grow for that."""
+        width, rows = len(self._names), range(len(self._times))
+        old = self._values
+        kept = list(range(width))
+        if width > 2 * len(new_names) + _IDLE_NAMES_MAX:
+            kept = [c for c in kept if any(old[i * width + c] == old[i * width + c] for i in rows)]
+        names = tuple(self._names[c] for c in kept)
+        added = tuple(n for n in new_names if n not in names)
         values = array("d")
-        for i in range(len(self._times)):
-            values.extend(self._values[i * old_width : (i + 1) * old_width])
-            values.extend(padding)
-        self._names = names
+        for i in rows:
+            values.extend([old[i * width + c] for c in kept])
+            values.extend([_NAN] * len(added))
+        self._names = names + added
         self._values = values
+
+
+def _is_drawable(value: Any) -> bool:
+    return type(value) is int and -_WHOLE_MAX <= value <= _WHOLE_MAX

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, structs
 
-from steersman.kinds.fragment import StateFragment
+from steersman.kinds.fragment import CLEAR_MAX_CHARS, FIELDS_MAX, StateFragment
 
 if TYPE_CHECKING:
     from steersman.state.sources import Source
@@ -199,26 +199,40 @@ def _folded(older: list[Layer], new: Layer) -> Layer:
     """One layer that says what all of them say, each field at its own time."""
     layers = (*older, new)
     fields: dict[str, Any] = {}
-    clear: list[str] = []
+    cleared: list[tuple[datetime, int, str]] = []
     labels: dict[str, str] = {}
     stamps: dict[str, Stamp] = {}
     label_stamps: dict[str, Stamp] = {}
     for name, written in written_fields(layers).items():
         if written.value is CLEARED:
-            clear.append(name)
+            cleared.append((written.stamp.observed_at, written.stamp.revision, name))
         else:
             fields[name] = written.value
         if written.layer is not new:
             stamps[name] = _plain(written.stamp)
     for name, written in written_labels(layers).items():
         if written.value is CLEARED:
-            clear.append(LABEL_CLEAR_PREFIX + name)
+            cleared.append((written.stamp.observed_at, written.stamp.revision, LABEL_CLEAR_PREFIX + name))
         else:
             labels[name] = written.value
         if written.layer is not new:
             label_stamps[name] = _plain(written.stamp)
-    fragment = structs.replace(new.fragment, fields=fields, clear=tuple(clear), labels=labels)
+    clear = _newest_clears(cleared)
+    fragment = structs.replace(new.fragment, fields=fields, clear=clear, labels=labels)
     return structs.replace(new, fragment=fragment, stamps=stamps, label_stamps=label_stamps)
+
+
+def _newest_clears(cleared: list[tuple[datetime, int, str]]) -> tuple[str, ...]:
+    """The newest of these, as many as a fragment may have. A clear is kept to outweigh an older word of
+    another source that comes late; who clears new names for ever must not make the entity grow for that."""
+    kept: list[str] = []
+    chars = 0
+    for _, _, name in sorted(cleared, reverse=True)[:FIELDS_MAX]:
+        chars += len(name)
+        if chars > CLEAR_MAX_CHARS:
+            break
+        kept.append(name)
+    return tuple(sorted(kept))
 
 
 def since(layers: tuple[Layer, ...], floor: datetime) -> tuple[Layer, ...]:
@@ -236,7 +250,11 @@ def since(layers: tuple[Layer, ...], floor: datetime) -> tuple[Layer, ...]:
             layer.fragment,
             fields={n: v for n, v in layer.fragment.fields.items() if n not in old},
             labels={n: v for n, v in layer.fragment.labels.items() if n not in old_labels},
-            clear=tuple(n for n in layer.fragment.clear if n not in old),
+            clear=tuple(
+                n
+                for n in layer.fragment.clear
+                if n not in old and n.removeprefix(LABEL_CLEAR_PREFIX) not in old_labels
+            ),
         )
         kept.append(structs.replace(layer, fragment=fragment))
     return tuple(kept)

@@ -52,7 +52,8 @@ class Sampler:
         crowded = entities > self._limits.history_samples_per_s
         cell.sample_at = NEVER if crowded else cell.history.due_at
         values, health = snapshot_of(cell.entity_type, cell.layers, now)
-        share = self._limits.history_values_max // (max(1, entities) * (1 + len(values)))
+        width = max(len(values), cell.history.width)
+        share = self._limits.history_values_max // (max(1, entities) * (1 + width))
         samples_max = max(SAMPLES_MIN, min(share, self._limits.history_samples_max))
         cell.history.add(now.wall, values, samples_max)
         cell.history.note_health(now.wall, health, self._limits.health_changes_max)

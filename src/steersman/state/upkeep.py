@@ -70,8 +70,8 @@ class Upkeep:
             source.heard = arrival
 
     def reconsider(self, source: Source) -> None:
-        """The source promises something else now: what it holds is looked at again, because by the new promise
-        it may be of another class, and may age sooner."""
+        """The source promises something else now: what it holds is looked at again, because by the new
+        promise it may be of another class, and may age sooner."""
         self._redefined.add(source.name)
 
     def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:

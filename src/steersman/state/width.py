@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from steersman.state.layer import Layer, written_fields, written_labels
+from steersman.state.layer import CLEARED, Layer, written_fields, written_labels
 from steersman.state.limits import BusLimits, EntityTooWide
 
 
-def check_width(before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer, limits: BusLimits) -> None:
-    """Refuse a fragment that would make its entity too wide; costs next to nothing where it brings no new
-    name. Raises `EntityTooWide`."""
+def check_width(before: tuple[Layer, ...], new: Layer, limits: BusLimits) -> None:
+    """Refuse a fragment that would make its entity, with `before`, too wide; costs next to nothing where it
+    brings no new name. What is cleared does not count. Raises `EntityTooWide`."""
     fragment = new.fragment
     known = next((old.fragment for old in before if old.source is new.source), None)
     if (
@@ -18,10 +18,12 @@ def check_width(before: tuple[Layer, ...], layers: tuple[Layer, ...], new: Layer
         and not fragment.clear
     ):
         return
-    if len(layers) == 1:
-        fields, labels, sources = len(fragment.fields) + len(fragment.clear), len(fragment.labels), 1
+    if not before:
+        fields, labels, sources = len(fragment.fields), len(fragment.labels), 1
     else:
-        fields, labels = len(written_fields(layers)), len(written_labels(layers))
+        layers = (*before, new)
+        fields = sum(written.value is not CLEARED for written in written_fields(layers).values())
+        labels = sum(written.value is not CLEARED for written in written_labels(layers).values())
         sources = len({layer.source.name for layer in layers})
     for what, count, limit in (
         ("fields", fields, limits.fields_per_entity_max),
