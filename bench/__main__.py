@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 import bench
 from bench.figure import Figure
@@ -32,7 +33,8 @@ def names() -> list[str]:
 def run_here(name: str) -> None:
     """Run one benchmark in this process; its figures go to stdout as JSON."""
     module = importlib.import_module(f"bench.{name}")
-    figures: list[Figure] = asyncio.run(module.measure())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that `steersman up` runs on
+        figures: list[Figure] = runner.run(module.measure())
     sys.stdout.write(msgspec.json.encode(figures).decode())
 
 

@@ -100,7 +100,7 @@ class Event(Struct, frozen=True, gc=False):
     record: Record | None
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, gc=False):
     """A time to live that was granted. `epoch` grows with every lease of the store: it is the fence."""
 
     id: str

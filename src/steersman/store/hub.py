@@ -31,7 +31,7 @@ RING_MAX_BYTES = 32 * MIB
 """Values held by the ring."""
 
 
-class Commit(Struct, frozen=True):
+class Commit(Struct, frozen=True, gc=False):
     """One commit as watchers see it: events in key order, `size_bytes` of their values."""
 
     revision: int

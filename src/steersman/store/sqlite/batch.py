@@ -117,16 +117,18 @@ class Batch:
         """Set the operation's result or error."""
         if operation.at_us > self.numbers.age_us:
             self.numbers.age_us = operation.at_us
-        self._end_due(self.numbers.age_us)
+        if self.leases.by_id:
+            self._end_due(self.numbers.age_us)
         try:
-            operation.result = self._result(operation)
+            if isinstance(operation, CommitOperation):  # by far the most of them
+                operation.result = self._commit(operation)
+            else:
+                operation.result = self._result(operation)
         except SteersmanError as error:
             operation.error = error
 
     def _result(self, operation: Operation) -> object:
         match operation:
-            case CommitOperation():
-                return self._commit(operation)
             case GrantOperation():
                 return self._grant(operation.ttl_us)
             case RenewOperation():

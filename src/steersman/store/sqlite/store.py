@@ -284,10 +284,11 @@ class SqliteStore:
         self._hub.compacted = report.compacted
         if report.lost_to is not None:
             self._hub.lose_to(report.lost_to)
-        waiting = self._waiting
-        for operation in report.settled:
-            waiting.discard(operation)
-            self._leave(operation.size_bytes)
+        settled = report.settled
+        self._waiting.difference_update(settled)
+        self._in_flight -= len(settled)
+        for operation in settled:
+            self._in_flight_bytes -= operation.size_bytes
             future = operation.future
             if future.done():
                 continue  # its caller was cancelled; the commit stands
