@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+pytest_plugins = ["plane_fixtures"]
+
 REAL_PROGRAMS = {"chromium", "prometheus", "prometheus-node-exporter"}
 
 

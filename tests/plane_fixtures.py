@@ -1,4 +1,4 @@
-"""A plane behind a real server on a free loopback port: what a client talks to."""
+"""A plane with an API over it, for any test: in process, and behind a real server on a free loopback port."""
 
 from __future__ import annotations
 
