@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ FAILURES_MAX = 20
 FAILURES_WINDOW_S = 60.0
 PEERS_MAX = 1024
 """Peers whose failed attempts are counted; the one not seen for longest is forgotten first."""
+
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
+"""A Host header: an IPv6 address in brackets, or an IPv4 address or name; and a port (RFC 9110, 7.2)."""
 
 BOOTSTRAP_NAME = "bootstrap"
 BOOTSTRAP_FILE = "admin.token"
@@ -234,10 +238,11 @@ class Gate:
             raise
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
-        host = host_name(headers.get("host", ""))
+        said = headers.get("host", "")
+        host = host_name(said)
         if not (is_loopback(host) or host in self._names):
             raise HostNotAllowed(
-                f"the Host header says {reveal(host)!r}, which is not this machine; call it as 127.0.0.1 or "
+                f"the Host header says {reveal(said)!r}, which is not this machine; call it as 127.0.0.1 or "
                 "localhost, or add the name to server.names"
             )
 
@@ -254,11 +259,9 @@ class Gate:
 
 
 def host_name(host: str) -> str:
-    """The name or address of a Host header, without its port, lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rsplit(":", 1)[0].rstrip(".") if host.count(":") == 1 else host.rstrip(".")
+    """The name or address of a Host header, without its port, lower case; "" for what is no Host header."""
+    found = HOST.fullmatch(host.strip(" \t"))
+    return (found[1] or found[2]).rstrip(".").lower() if found else ""
 
 
 def _same_origin(origin: str, host: str) -> bool:

@@ -52,7 +52,7 @@ class Edge:
         plane: Plane,
         framework: AsgiApp,
         handlers: Mapping[str, RawHandler],
-        query_names: Mapping[str, tuple[str, ...]],
+        query_names: Mapping[str, Mapping[str, bool]],
         metrics: ApiMetrics,
         lifespan: tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]],
     ) -> None:

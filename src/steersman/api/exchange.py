@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -139,11 +139,15 @@ class Exchange:
             raise InvalidParameter(f"{name} may be given once, not {len(values)} times")
         return values[0] if values else None
 
-    def check_query(self, allowed: Iterable[str]) -> None:
-        """Raise `UnknownParameter` for a query parameter that is not among those allowed."""
+    def check_query(self, allowed: Mapping[str, bool]) -> None:
+        """Raise `UnknownParameter` for a query parameter that is not among those allowed, `InvalidParameter`
+        for one that comes twice and may not. `allowed`: whether each may repeat."""
         names = list(allowed)
         for key, _ in self.query:
-            if key not in names:
+            if key in allowed:
+                if not allowed[key]:
+                    self.value(key)
+            else:
                 near = nearest(key, names)
                 hint = f"; did you mean {near}?" if near else ""
                 raise UnknownParameter(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
-from litestar.exceptions import ValidationException
+from litestar.exceptions import HTTPException, ValidationException
 
 from steersman.api.exchange import Disconnected, Exchange
 from steersman.api.metrics import ApiMetrics
@@ -19,7 +19,7 @@ from steersman.api.problems import (
     problem_body,
     problem_headers,
 )
-from steersman.kernel.errors import SteersmanError
+from steersman.kernel.errors import InvalidInput, SteersmanError
 
 Asked = Request[Any, Any, State]
 Answer = Response[bytes]
@@ -85,4 +85,6 @@ def _translated(error: Exception) -> Exception:
         failed = [{"key": str(one.get("key", "")), "message": str(one.get("message", ""))} for one in extra]
         lines = "; ".join(f"{one['key']}: {one['message']}" for one in failed) or "one has the wrong shape"
         return InvalidParameter(f"parameters can't be read: {lines}", failed=failed)
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return InvalidInput(f"the request can't be read: {error.detail}")
     return error

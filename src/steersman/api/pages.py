@@ -74,7 +74,7 @@ def read_cursor(cursor: str) -> EntityKey:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         text = base64.b64decode(padded, altchars=b"-_", validate=True)
         kind, scope, entity_id = msgspec.json.decode(text, type=tuple[EntityType, str, str])
-    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
+    except (binascii.Error, UnicodeError, msgspec.MsgspecError):
         raise CursorInvalid("the cursor is not one of ours; start the list again without it") from None
     return EntityKey(kind, scope, entity_id)
 
@@ -129,7 +129,7 @@ def _scalar(word: str) -> Any:
     """A number or true or false where the word reads so, else the word itself."""
     try:
         value = msgspec.json.decode(word.encode())
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return word
     return value if isinstance(value, bool | int | float | str) else word
 

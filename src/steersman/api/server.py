@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from litestar import Litestar
@@ -119,11 +119,12 @@ class Api:
             "dashboard_asset": site.asset,
         }
 
-    def _query_names(self) -> dict[str, tuple[str, ...]]:
-        names: dict[str, tuple[str, ...]] = {
-            "push_fragments": ("results",),
-            "recording": ("seconds",),
-            "watch": ("kinds", "after"),
+    def _query_names(self) -> dict[str, dict[str, bool]]:
+        """By route: its query parameters, and whether each may repeat."""
+        names = {
+            "push_fragments": {"results": False},
+            "recording": {"seconds": False},
+            "watch": {"kinds": True, "after": False},
         }
         for route in ROUTES:
             if not route.raw:
@@ -168,8 +169,12 @@ def _handler(route: Route) -> HTTPRouteHandler:
     return decorate(HANDLERS[route.name])
 
 
-def _declared_query(handler: Callable[..., Any]) -> tuple[str, ...]:
-    """The query parameters that a handler declares: exactly these are accepted and documented."""
-    hints = get_type_hints(handler, include_extras=True).values()
-    notes = [note for hint in hints for note in getattr(hint, "__metadata__", ())]
-    return tuple(note.name for note in notes if isinstance(note, QueryParameter) and note.name)
+def _declared_query(handler: Callable[..., Any]) -> dict[str, bool]:
+    """The query parameters that a handler declares: exactly these are accepted and documented. One that is
+    read as a list may repeat."""
+    declared: dict[str, bool] = {}
+    for hint in get_type_hints(handler, include_extras=True).values():
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, QueryParameter) and note.name:
+                declared[note.name] = any(get_origin(arm) is list for arm in get_args(hint.__origin__))
+    return declared
