@@ -22,7 +22,7 @@ from steersman.state.bus import StateBus
 from steersman.state.checkpoint import PREFIX, Checkpoint
 from steersman.state.limits import BusLimits, RevisionsExhausted
 from steersman.state.revisions import BLOCK, RevisionBlocks
-from steersman.state.saved import BUCKET_FORMAT, BucketDamaged, unpack
+from steersman.state.saved import BUCKET_FORMAT, BucketDamaged, pack, unpack
 from steersman.store.api import Put, StoreUnavailable
 from steersman.store.memory import MemoryStore
 from steersman.store.sqlite import SqliteStore
@@ -349,3 +349,76 @@ async def test_a_restart_changes_nothing_about_merging(
         one, other = bus.put(fragment), again.put(fragment)
         assert (one.verdict, one.fields) == (other.verdict, other.fields)
     assert picture(again) == picture(bus)
+
+
+class SilentStore(MemoryStore):
+    """A store that writes and then loses its answer, until it does not."""
+
+    silent = False
+
+    async def commit(self, conditions: Any, writes: Any) -> int:
+        revision = await super().commit(conditions, writes)
+        if self.silent:
+            raise StoreUnavailable("no answer: whether it was written is not known")
+        return revision
+
+
+async def test_what_a_failed_commit_wrote_all_the_same_does_not_come_back_later() -> None:
+    bus, clock = world(tombstone_ttl_s=10.0)
+    bus.put(said(at(1), load_1m=1.0))
+    async with SilentStore(clock=SystemClock(), rng=seeded_rng(1)) as store:
+        checkpoint = Checkpoint(bus, store, clock)
+        store.silent = True
+        with pytest.raises(StoreUnavailable):
+            await checkpoint.save()
+        assert await keys(store) != []
+        store.silent = False
+        bus.forget(NODE, "n1")
+        clock.advance(11)
+        bus.sweep()
+        await checkpoint.save()
+        assert await keys(store) == []
+
+
+async def test_a_failed_commit_that_wrote_nothing_leaves_nothing_to_be_missed() -> None:
+    bus, clock = world(tombstone_ttl_s=10.0)
+    bus.put(said(at(1), load_1m=1.0))
+    async with FullStore(clock=SystemClock(), rng=seeded_rng(1)) as store:
+        checkpoint = Checkpoint(bus, store, clock)
+        with pytest.raises(StoreUnavailable):
+            await checkpoint.save()
+        store.full = False
+        bus.forget(NODE, "n1")
+        clock.advance(11)
+        bus.sweep()
+        await checkpoint.save()
+        assert await keys(store) == []
+        assert (await checkpoint.save()).buckets == 0
+
+
+async def test_an_entity_that_breaks_a_rule_of_this_version_costs_only_itself() -> None:
+    bus, clock = world()
+    bus.put(said(at(1), load_1m=1.0))
+    bus.put(said(at(1), entity_id="other", load_1m=1.0))
+    async with a_store() as store:
+        await Checkpoint(bus, store, clock).save()
+        for record in (await store.list(PREFIX)).records:
+            (cell,) = unpack(record.value).cells
+            if cell.entity_id == "n1":
+                broken = pack(clock.now(), [msgspec.structs.replace(cell, entity_id="")])
+                await store.commit([], [Put(record.key, broken)])
+        report = await Checkpoint(StateBus(clock), store, clock).restore()
+        assert report.entities == 1
+        assert "entity_id must not be empty" in report.warnings[0]
+
+
+@pytest.mark.parametrize("key", ["zzzz/0000", "x", "0000/zz", "0000"])
+async def test_a_key_that_is_none_of_ours_is_named_and_let_be(key: str) -> None:
+    _, clock = world()
+    async with a_store() as store:
+        await store.commit([], [Put(PREFIX + key, b"junk")])
+        checkpoint = Checkpoint(StateBus(clock), store, clock)
+        (warning,) = (await checkpoint.restore()).warnings
+        assert PREFIX + key in warning
+        await checkpoint.save()
+        assert await keys(store) == [PREFIX + key]

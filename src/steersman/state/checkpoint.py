@@ -7,6 +7,7 @@ reported and left out; the others load, and what was in it is observed again.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from datetime import timedelta
@@ -19,7 +20,6 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.logging import get_logger
 from steersman.state.bus import StateBus
 from steersman.state.cell import Cell
-from steersman.state.limits import BusFull
 from steersman.state.revisions import RevisionBlocks
 from steersman.state.saved import BucketDamaged, SavedCell, pack, restore_cell, save_cell, unpack
 from steersman.store.api import VALUE_MAX_BYTES, Delete, Put, Store, Write
@@ -31,6 +31,7 @@ INTERVAL_S = 60.0
 """How much of the picture a crash may cost: what a fleet tells again within a minute anyway."""
 PART_ENTITIES_MAX = 256
 PAGE_RECORDS = 16
+_KEY = re.compile(re.escape(PREFIX) + r"([0-9a-f]{4})/[0-9a-f]{4,}")
 COMMIT_BYTES_MAX = 2 * MIB
 COMMIT_WRITES_BATCH = 64
 WARNINGS_MAX = 100
@@ -98,7 +99,9 @@ class Checkpoint:
         while True:
             page = await self._store.list(PREFIX, PAGE_RECORDS, after, revision)
             for record in page.records:
-                self._remember_key(record.key)
+                if not self._remember_key(record.key):
+                    _warn(warnings, f"store key {record.key}: no key that this version writes")
+                    continue
                 lived, dead = self._restore_part(record.key, record.value, warnings)
                 entities += lived
                 tombstones += dead
@@ -214,7 +217,14 @@ class Checkpoint:
         done: dict[int, tuple[tuple[int, int], tuple[str, ...]]],
         keep: int | None,
     ) -> None:
-        """Write, and only then take the buckets as saved; all of `done` but `keep`."""
+        """Write, and only then take the buckets as saved; all of `done` but `keep`.
+
+        The keys count as written from the start: a commit that fails may have been made all the same, and
+        what it wrote must go with the next one, or it would come back with the next restore.
+        """
+        for bucket, (_, keys) in done.items():
+            if bucket != keep:
+                self._keys[bucket] = tuple(dict.fromkeys((*self._keys.get(bucket, ()), *keys)))
         if writes:
             await self._store.commit([], writes)
         for bucket in [bucket for bucket in done if bucket != keep]:
@@ -229,8 +239,7 @@ class Checkpoint:
         try:
             bucket = unpack(value)
         except BucketDamaged as error:
-            if len(warnings) < WARNINGS_MAX:
-                warnings.append(f"store key {key}: {error.detail}")
+            _warn(warnings, f"store key {key}: {error.detail}")
             return 0, 0
         now = self._bus.moment()
         elapsed_s = max(0.0, (now.wall - bucket.saved_at) / timedelta(seconds=1))
@@ -240,9 +249,8 @@ class Checkpoint:
                 if self._adopt(saved, elapsed_s):
                     entities += bool(saved.layers)
                     tombstones += not saved.layers
-            except (BusFull, ValueError) as error:  # ValueError: an entity type that this version lacks
-                if len(warnings) < WARNINGS_MAX:
-                    warnings.append(f"store key {key}: {saved.entity_type}/{saved.entity_id}: {error}")
+            except (SteersmanError, ValueError) as error:  # no room, or what this version does not take
+                _warn(warnings, f"store key {key}: {saved.entity_type}/{saved.entity_id}: {error}")
         return entities, tombstones
 
     def _adopt(self, saved: SavedCell, elapsed_s: float) -> bool:
@@ -253,10 +261,20 @@ class Checkpoint:
         cell = restore_cell(saved, now, elapsed_s, self._bus.source_of, self._bus.revision)
         return self._bus.adopt(cell, now, left_s)
 
-    def _remember_key(self, key: str) -> None:
-        """A key of a bucket that was saved before: written over or deleted by the first save."""
-        bucket = int(key[len(PREFIX) : len(PREFIX) + 4], 16)
+    def _remember_key(self, key: str) -> bool:
+        """A key of a bucket that was saved before: written over or deleted by the first save. False where it
+        is none of ours, which is then let be."""
+        match = _KEY.fullmatch(key)
+        if match is None:
+            return False
+        bucket = int(match[1], 16)
         self._keys[bucket] = (*self._keys.get(bucket, ()), key)
+        return True
+
+
+def _warn(warnings: list[str], line: str) -> None:
+    if len(warnings) < WARNINGS_MAX:
+        warnings.append(line)
 
 
 def bucket_of(cell: Cell) -> int:
