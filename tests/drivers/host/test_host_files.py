@@ -49,6 +49,51 @@ def test_missing_unreadable_and_too_large_are_different(tmp_path: Path) -> None:
     assert read_file(str(tmp_path / "file" / "below"), LIMIT, True, NOW).present is None, "can't be told"
 
 
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path) -> None:
+    """A program that waits for the reader of its pipe must not wake to find nobody there: it would die of
+    SIGPIPE. Devices and terminals do things when they are opened."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ends: list[str] = []
+
+    def write() -> None:
+        with pipe.open("wb") as file:
+            file.write(b"whole")
+        ends.append("written")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(200):  # the writer waits within this time, or the last look would be the one it meets
+            assert read_file(str(pipe), LIMIT, True, NOW).problem == "not a regular file"
+    finally:
+        read = pipe.read_bytes()
+        writer.join()
+    assert (read, ends) == (b"whole", ["written"])
+
+
+def test_a_pipe_that_was_just_made_is_not_hashed_at_the_next_look(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    for name, problem in (("pipe", "not a regular file"), ("big", "larger than 10 bytes")):
+        assert read_file(str(tmp_path / name), 10, True, datetime.now(UTC)).problem == problem
+
+
+def test_a_time_stamp_beyond_the_calendar_costs_nothing_but_itself() -> None:
+    """XFS and tmpfs keep stamps of years that datetime does not have."""
+    assert files.time_of(3e11) is None
+    assert files.time_of(-1e14) is None
+    assert files.time_of(0.0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_baselines_that_are_a_pipe_hang_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "baselines")
+    (tmp_path / "a").write_text("1")
+    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], str(tmp_path / "baselines")).read(NOW)
+    assert seen.files[0].fields["present"] is True
+    assert "not a regular file" in seen.warnings[0]
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "regular" in (read_file(str(tmp_path), LIMIT, True, NOW).problem or "")
 

@@ -31,6 +31,13 @@ ENTRIES_MAX = 20_000
 _MAGIC = frozenset("*?[")
 
 
+class NotRegular(OSError):
+    """A pipe, a socket, a device or a folder where a file was expected. It was not opened."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", path)
+
+
 class FileReading(Struct, kw_only=True):
     """One look at one path. `present` is None where even that can't be told; `problem` says why there is no
     hash of a file that is there. `hash` is `sha256:` and 64 hex digits."""
@@ -69,33 +76,56 @@ def read_file(path: str, max_bytes: int, follow_symlinks: bool, now: datetime) -
             reading = _read_once(path, max_bytes, follow_symlinks)
             if reading is None:
                 continue
-            if reading.modified_at is not None and abs(now - reading.modified_at) < RACY:
+            racy = reading.modified_at is not None and abs(now - reading.modified_at) < RACY
+            if racy and reading.hash is not None:
                 reading.hash, reading.problem = None, "changed a moment ago; hashed at the next look"
             return reading
     except FileNotFoundError:
         return FileReading(path=path, present=False)
+    except NotRegular as error:
+        return FileReading(path=path, present=True, problem=error.strerror)
     except OSError as error:
         known = error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP)
         return FileReading(path=path, present=_is_there(path) if known else None, problem=_reason(error))
     return FileReading(path=path, present=True, problem="changes faster than it can be read")
 
 
+def open_regular(path: str, *, follow_symlinks: bool = True) -> int:
+    """A descriptor of a file that is one, to read. Never waits. Raises `NotRegular`, `OSError`.
+
+    Anything else is not even opened: opening has effects of its own. A program that waits for a reader of
+    its pipe would write into nothing and die of it, a watchdog would be armed, a tape would be wound.
+    """
+    if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_symlinks).st_mode):
+        raise NotRegular(path)
+    # What was a file a moment ago may be something else now: it is not waited for, and judged again.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags | (0 if follow_symlinks else os.O_NOFOLLOW))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular(path)
+    return descriptor
+
+
+def time_of(seconds: float) -> datetime | None:
+    """A file's time stamp; None for one that no calendar holds (some file systems keep 64 bits of it)."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _read_once(path: str, max_bytes: int, follow_symlinks: bool) -> FileReading | None:
     """One attempt; None where the file changed under our hands."""
-    # Non-blocking, so that a pipe that nobody writes to is refused and not waited for.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
+    descriptor = open_regular(path, follow_symlinks=follow_symlinks)
     try:
         before = os.fstat(descriptor)
         reading = FileReading(
             path=path,
             present=True,
             size_bytes=before.st_size,
-            modified_at=datetime.fromtimestamp(before.st_mtime, UTC),
+            modified_at=time_of(before.st_mtime),
         )
-        if not stat.S_ISREG(before.st_mode):
-            reading.problem = "not a regular file"
-            return reading
         digest = hashlib.sha256()
         size = 0
         while chunk := os.read(descriptor, min(CHUNK_BYTES, max_bytes + 1 - size)):

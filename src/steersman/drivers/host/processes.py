@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from steersman.drivers.host.files import open_regular
 from steersman.drivers.host.options import JobRule
 from steersman.drivers.host.patterns import SUBJECT_MAX_CHARS, compile_pattern, found
 
@@ -173,9 +174,9 @@ class Processes:
         """
         path = Path(rule.pid_file or "")
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(str(path)), "rb") as file:
                 words = file.read(PID_FILE_MAX_BYTES).split()
-            age_s = max(0.0, wall_s - path.stat().st_mtime)
+                age_s = max(0.0, wall_s - os.fstat(file.fileno()).st_mtime)
             return int(words[0]), table.uptime_s - age_s
         except FileNotFoundError:
             return None  # the daemon is not running

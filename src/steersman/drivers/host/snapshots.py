@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from steersman.drivers.host.files import FileReading, read_watched
+from steersman.drivers.host.files import FileReading, open_regular, read_watched
 from steersman.drivers.host.options import WatchedFile
 
 BASELINES_MAX = 4096
@@ -84,7 +84,7 @@ class Snapshots:
         if self._kept_in is None:
             return {}
         try:
-            with open(self._kept_in, "rb") as file:
+            with os.fdopen(open_regular(self._kept_in), "rb") as file:
                 return msgspec.json.decode(file.read(BASELINES_MAX_BYTES), type=dict[str, Baseline])
         except FileNotFoundError:
             return {}
