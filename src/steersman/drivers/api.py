@@ -1,7 +1,8 @@
 """The one shape of a driver.
 
 Observing is a pull: intake calls `observe` at the source's interval, one call at a time for each source,
-under the source's time-out; a driver neither sleeps, retries nor schedules by itself. What it can't read it
+under the source's time-out; a driver neither retries nor schedules by itself, and sleeps only where one look
+needs two readings (on the injected clock, for a named time well below the time-out). What it can't read it
 raises as `SourceError` (or leaves out and says so in `warnings`); intake turns that into the source's health.
 """
 

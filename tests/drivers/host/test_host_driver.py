@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from steersman.drivers.api import DriverContext, Observation
 from steersman.drivers.host.driver import HostDriver, HostParts
 from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
 from steersman.drivers.host.nvml import Nvml
 from steersman.drivers.host.options import Endpoint, HostOptions, JobRule, WatchedFile
-from steersman.kernel.clock import SystemClock
+from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.config import ConfigInvalid, convert
 from steersman.kernel.confread import Rest
 from steersman.kernel.ids import seeded_rng
@@ -51,6 +52,48 @@ async def test_a_job_and_its_gpu_know_each_other(tmp_path: Path) -> None:
         (node,) = of_type(seen, EntityType.NODE)
         assert node.fields["gpu_count"] == 2
         assert node.entity_id == job.fields["node"] == "n1"
+    finally:
+        await driver.close()
+
+
+class PassingClock(ManualClock):
+    """Sleeping takes virtual time alone."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+
+async def test_the_first_picture_has_its_rates() -> None:
+    """Nobody should look at a hole for an interval: the first look takes two readings in half a second."""
+    clock, machine = PassingClock(), FakeMachine("n1")
+    context = structs.replace(CONTEXT, clock=clock, timeout_s=10.0)
+    driver = HostDriver(HostOptions(gpus=False), context, HostParts(machine))
+    try:
+        seen = await driver.observe()
+        (node,) = of_type(seen, EntityType.NODE)
+        assert node.fields["cpu_utilization"] == 0.25
+        assert "network_error_rate" in node.fields
+        assert seen.complete
+        assert 0 < clock.monotonic() <= 0.5
+        assert machine.reads == 2
+        await driver.observe()
+        assert machine.reads == 3, "one reading from then on"
+        assert clock.monotonic() <= 0.5
+    finally:
+        await driver.close()
+
+
+async def test_a_machine_that_is_slow_to_read_is_not_read_twice() -> None:
+    """The time-out is for one look: two slow readings must not make a failure of what one would be."""
+    clock, machine = PassingClock(), FakeMachine("n1")
+    context = structs.replace(CONTEXT, clock=clock, timeout_s=0.5)
+    driver = HostDriver(HostOptions(gpus=False), context, HostParts(machine))
+    try:
+        (node,) = (await driver.observe()).fragments
+        assert "cpu_utilization" not in node.fields
+        (node,) = (await driver.observe()).fragments
+        assert node.fields["cpu_utilization"] == 0.25
+        assert machine.reads == 2
     finally:
         await driver.close()
 

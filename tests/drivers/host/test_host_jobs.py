@@ -219,9 +219,11 @@ def test_a_pid_file_that_is_older_than_the_process_names_another(tmp_path: Path)
 
 def test_a_pid_file_without_a_pid_is_a_warning_and_a_missing_one_is_not(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("what\n")
-    rules = [JobRule("bad", pid_file=str(tmp_path / "bad")), JobRule("off", pid_file=str(tmp_path / "off"))]
+    os.mkfifo(tmp_path / "pipe")
+    rules = [JobRule(name, pid_file=str(tmp_path / name)) for name in ("bad", "off", "pipe")]
     assert Processes(rules).read(time.time()).warnings == [
-        f"job bad: pid file {tmp_path / 'bad'} can't be read: no process id in it"
+        f"job bad: pid file {tmp_path / 'bad'} can't be read: no process id in it",
+        f"job pipe: pid file {tmp_path / 'pipe'} can't be read: not a regular file",
     ]
 
 
@@ -264,3 +266,10 @@ def test_only_the_beginning_of_a_command_line_is_searched() -> None:
 def test_a_rule_without_a_condition_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         JobRule("all")
+
+
+def test_a_table_that_was_only_kept_gives_the_first_picture_its_cpu_use() -> None:
+    tracker = JobTracker([JobRule("t", process="train")], "n1")
+    tracker.begin(table(100.0, process(10, rules=(0,), cpu_s=1.0)))
+    seen = tracker.picture(table(100.5, process(10, rules=(0,), cpu_s=2.0)), BOOTED)
+    assert [job.fields["cpu_utilization"] for job in seen.jobs] == [0.5]

@@ -61,6 +61,11 @@ class JobTracker:
         self._cpu: dict[tuple[int, int], float] = {}
         self._last_s: float | None = None
 
+    def begin(self, table: ProcessTable) -> None:
+        """Take a table that the next one is measured against, and that is not told."""
+        self._cpu = {(p.pid, p.start_ticks): p.cpu_s for p in table.processes.values()}
+        self._last_s = table.uptime_s
+
     def picture(self, table: ProcessTable, booted_at: datetime | None) -> JobPicture:
         """The jobs of this table. Tables must come in order."""
         seen = JobPicture(warnings=list(table.warnings))
@@ -80,8 +85,7 @@ class JobTracker:
                 seen.jobs.append(track.facts)
                 seen.by_pid.update({member.pid: track.facts.entity_id for member in members})
         self._end_others(alive, table.uptime_s, seen)
-        self._cpu = {(p.pid, p.start_ticks): p.cpu_s for p in table.processes.values()}
-        self._last_s = table.uptime_s
+        self.begin(table)
         return seen
 
     def _follow(
