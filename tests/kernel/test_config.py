@@ -224,6 +224,14 @@ def test_a_missing_variable_is_named(tmp_path: Path) -> None:
     assert "variable NOPE is not set" in found["detail"]
 
 
+def test_a_variable_that_is_not_utf_8_is_named_and_not_shown(tmp_path: Path) -> None:
+    """Python hands such bytes on as half characters, which would fail wherever they are written first."""
+    (problem,) = problems(tmp_path, "", APP_SERVER_HOST="\udcff")
+    assert (problem["file"], problem["detail"]) == ("APP_SERVER_HOST", "not UTF-8 text")
+    (problem,) = problems(tmp_path, "server: {host: '${env:NAME}'}", NAME="se\udcffcret")
+    assert problem["detail"] == "the variable NAME is not UTF-8 text"
+
+
 def test_a_huge_or_binary_secret_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "huge").write_bytes(b"x" * 70_000)
     (tmp_path / "binary").write_bytes(b"\xff\xfe")

@@ -24,7 +24,17 @@ from typing import TypeVar
 
 import msgspec
 
-from steersman.kernel.confread import MISSING, Field, Place, Problem, Reader, Rest, fields_of, section_of
+from steersman.kernel.confread import (
+    MISSING,
+    Field,
+    Place,
+    Problem,
+    Reader,
+    Rest,
+    fields_of,
+    is_utf8,
+    section_of,
+)
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.nearest import nearest
 from steersman.kernel.yamltext import Located, YamlInvalid, parse
@@ -160,6 +170,9 @@ def _overrides(
             )
             continue
         path, field = leaf
+        if not is_utf8(text):
+            problems.append(Problem(Place(name), ".".join(path), "not UTF-8 text", "UTF-8 text"))
+            continue
         try:
             values[path] = _variable(name, text, field)
         except YamlInvalid as error:

@@ -410,6 +410,8 @@ class Reader:
         if kind == "env" and name:
             if name not in self._env:
                 raise ValueError(f"the variable {name} is not set")
+            if not is_utf8(self._env[name]):
+                raise ValueError(f"the variable {name} is not UTF-8 text")
             return self._env[name]
         if kind == "file" and name:
             return _secret_file(self._folder / os.path.expanduser(name))
@@ -457,6 +459,16 @@ class Reader:
             hint = " (put it in quotes)"
         detail = f"{shown} can't stand here"
         self._note(Problem(self._place(node), ".".join(path), detail, expectation(kind) + hint, near))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a variable held UTF-8: of other bytes Python makes half characters, which can be neither
+    written nor sent anywhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_bounds(value: Any, kind: Any) -> Any:
