@@ -17,6 +17,8 @@ from steersman.api.serving import (
     HEADERS_MAX,
     HEADERS_MAX_BYTES,
     HEADERS_TIMEOUT_S,
+    KEEP_ALIVE_S,
+    LINGER_S,
     TARGET_MAX_BYTES,
     BoundedProtocol,
 )
@@ -54,6 +56,7 @@ def split(answer: bytes) -> tuple[int, dict[str, Any]]:
 
 
 HEAD = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+PUSH = HEAD.replace(b"GET /healthz", b"POST /api/v1/fragments") + b"content-type: application/json\r\n"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,12 @@ HEAD = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
         (b"GET / HTTP/9.9\r\n\r\n", 400, "request_malformed"),
         (HEAD + b"x: y\x00z\r\n\r\n", 400, "request_malformed"),
         (HEAD + b"content-length: ten\r\n\r\n", 400, "request_malformed"),
+        (HEAD + b"transfer-encoding: xchunked\r\n\r\nhello", 400, "request_malformed"),
+        (PUSH + b"transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 400, "request_malformed"),
+        (HEAD + b"host: evil.example\r\n\r\n", 400, "request_malformed"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "request_malformed"),
+        (b"GET /healthz HTTP/1.1\r\nhost: [::1]evil.example\r\n\r\n", 400, "request_malformed"),
+        (b"CONNECT localhost:1 HTTP/1.1\r\nhost: localhost:1\r\n\r\n", 400, "request_malformed"),
         (HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", 400, "request_malformed"),
         (
             HEAD + b"".join(b"x-%d: y\r\n" % n for n in range(HEADERS_MAX + 5)) + b"\r\n",
@@ -141,10 +150,20 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.ended = False
         self.closed = False
 
     def write(self, data: Any) -> None:
         self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
     def close(self) -> None:
         self.closed = True
@@ -177,3 +196,84 @@ async def test_headers_that_dribble_are_cut_off_at_their_time(first: bytes) -> N
     status, body = split(wire.written)
     assert (status, body["code"]) == (408, "headers_timed_out")
     protocol.connection_lost(None)
+
+
+H2C = b"connection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+"""What Java's HTTP client sends with every request over plain HTTP."""
+
+
+async def test_a_push_that_wishes_for_http2_is_read_whole(address: str, world: Any, fragment: Make) -> None:
+    """Goal: a wish for another protocol costs neither the body nor the requests behind it."""
+    body = msgspec.json.encode([fragment("n1")])
+    head = PUSH.replace(b"connection: close\r\n", H2C) + b"content-length: %d\r\n\r\n" % len(body)
+    async with connection(address) as (reader, writer):
+        writer.write(head + body[:20])
+        await writer.drain()
+        writer.write(body[20:])
+        answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert b'"accepted":1' in answer
+    assert world.bus.get("node", "n1") is not None
+
+
+async def test_requests_behind_a_wish_for_another_protocol_are_answered(address: str) -> None:
+    wish = HEAD.replace(b"connection: close\r\n", H2C.replace(b", close", b"")) + b"\r\n"
+    answer = await talk(address, wish * 3 + HEAD + b"\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 4
+
+
+def make_protocol(app: Any) -> tuple[BoundedProtocol, Wire]:
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", loop="none")
+    config.load()
+    protocol, wire = BoundedProtocol(config, ServerState(), {}, _loop=asyncio.get_running_loop()), Wire()
+    protocol.connection_made(wire)
+    return protocol, wire
+
+
+async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.looptime
+async def test_a_body_without_end_is_not_listened_to_for_ever_once_it_was_refused() -> None:
+    loop = asyncio.get_running_loop()
+    protocol, wire = make_protocol(refuse)
+    protocol.data_received(
+        PUSH.replace(b"connection: close\r\n", b"") + b"transfer-encoding: chunked\r\n\r\n"
+    )
+    began = loop.time()
+    while not wire.closed:
+        protocol.data_received(b"1\r\nx\r\n")
+        await asyncio.sleep(1)
+        assert loop.time() - began < 3 * LINGER_S
+    assert wire.written.startswith(b"HTTP/1.1 401")
+    protocol.connection_lost(None)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("rest", [b"y" * 5, b"y" * 5 + b"\r\n", b""])
+async def test_a_connection_that_falls_silent_is_closed(rest: bytes) -> None:
+    """Goal: also one whose body ended behind the answer, and one that sent an empty line."""
+    loop = asyncio.get_running_loop()
+    protocol, wire = make_protocol(refuse)
+    protocol.data_received(
+        PUSH.replace(b"connection: close\r\n", b"") + b"content-length: %d\r\n\r\n" % (5 if rest else 0)
+    )
+    await asyncio.sleep(1)
+    assert wire.written.startswith(b"HTTP/1.1 401")
+    protocol.data_received(rest or b"\r\n")
+    began = loop.time()
+    while not wire.closed:
+        await asyncio.sleep(1)
+        assert loop.time() - began < 2 * KEEP_ALIVE_S
+    protocol.connection_lost(None)
+
+
+async def test_trailers_are_no_headers(address: str) -> None:
+    """Goal: what comes behind the body says nothing of type or caller: it came too late."""
+    head = PUSH.replace(b"content-type: application/json\r\n", b"transfer-encoding: chunked\r\n\r\n")
+    status, body = split(
+        await talk(address, head + b"2\r\n[]\r\n0\r\ncontent-type: application/json\r\n\r\n")
+    )
+    assert (status, body["code"]) == (415, "unsupported_media_type")
