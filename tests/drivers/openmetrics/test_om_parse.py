@@ -51,7 +51,7 @@ def same(one: float, other: float) -> bool:
 
 
 NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True)
-# Names that start with two underscores are reserved in the format; prometheus_client refuses them, we keep them.
+# Names that start with two underscores are reserved: prometheus_client refuses them, we keep them.
 LABEL_NAMES = st.from_regex(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,12}", fullmatch=True)
 LABEL_VALUES = st.text(
     alphabet=st.one_of(
