@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from steersman.kernel.clock import ManualClock
-from steersman.kernel.logging import configure, get_logger
+from steersman.kernel.logging import TEXT_MAX_CHARS, configure, get_logger
 
 
 class Lines:
@@ -136,3 +136,15 @@ def test_unconfigured_warnings_reach_stderr_and_hide_secrets() -> None:
     assert "quiet" not in run.stderr
     assert run.stdout == ""
     assert "hunter2" not in run.stderr
+
+
+def test_a_text_that_carries_a_whole_body_is_cut_in_its_middle(lines: Lines) -> None:
+    try:
+        raise ValueError("y" * 1_000_000)
+    except ValueError as error:
+        get_logger("t").error("failed", exc_info=error, detail="begin" + "x" * 1_000_000 + "end")
+    (line,) = lines.read()
+    assert len(line["exception"]) < TEXT_MAX_CHARS + 100
+    assert line["exception"].startswith("Traceback")
+    assert line["detail"].startswith("begin")
+    assert line["detail"].endswith("end")

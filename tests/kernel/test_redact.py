@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steersman.kernel.redact import is_secret_key, redact, redact_text
+from steersman.kernel.redact import ERROR_TEXT_MAX_CHARS, error_text, is_secret_key, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,12 @@ def test_a_structure_that_holds_itself_ends() -> None:
     loop: list[object] = []
     loop.append(loop)
     assert "..." in str(redact(loop))
+
+
+def test_an_error_of_any_origin_is_told_bounded_masked_and_in_whole_characters() -> None:
+    assert error_text(ValueError("token=abcdef12")) == "ValueError: token=***"
+    assert error_text(ValueError("\udcff")) == "ValueError: \\udcff"
+    long = error_text(ValueError("a" * 5000 + "z"))
+    assert len(long) < ERROR_TEXT_MAX_CHARS + 100
+    assert long.startswith("ValueError: aaa")
+    assert long.endswith("az")

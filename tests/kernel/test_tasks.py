@@ -318,3 +318,56 @@ def test_a_thread_takes_over_the_current_clock() -> None:
 
 def test_a_thread_never_started_closes() -> None:
     OwnedThread("idle", lambda: None, lambda: None).close()
+
+
+class Mute(Exception):
+    """An error of foreign code that fails to tell its own text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_an_error_that_cannot_tell_its_text_is_a_failure_like_any_other() -> None:
+    async def run() -> None:
+        raise Mute
+
+    async with supervisor() as tasks:
+        tasks.start("mute", run)
+        with pytest.raises(TaskFailed):
+            await tasks.wait()
+        (task,) = tasks.snapshot()
+        assert (task.state, task.last_error) == ("failed", "Mute: (it can't tell its text)")
+
+
+async def test_an_error_that_carries_a_whole_body_is_told_shortly() -> None:
+    async def run() -> None:
+        raise ValueError("x" * 10_000_000)
+
+    async with supervisor() as tasks:
+        tasks.start("garbage", run)
+        with pytest.raises(TaskFailed) as caught:
+            await tasks.wait()
+        assert len(caught.value.detail) < 3000
+
+
+async def test_an_end_of_the_program_asked_for_in_a_task_is_its_failure_too() -> None:
+    """What comes out of a task without being caught must not leave it looking alive."""
+
+    class Quit(BaseException):
+        pass
+
+    async def run() -> None:
+        raise Quit("now")
+
+    async with supervisor() as tasks:
+        tasks.start("quits", run)
+        with pytest.raises(TaskFailed, match="Quit: now"):
+            await tasks.wait()
+        assert tasks.snapshot()[0].state == "failed"
+
+
+def test_a_task_started_without_a_loop_leaves_nothing_half_started() -> None:
+    tasks = supervisor()
+    with pytest.raises(RuntimeError, match="event loop"):
+        tasks.start("early", forever)
+    assert tasks.snapshot() == []

@@ -19,7 +19,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 from steersman.kernel.clock import Clock, SystemClock
-from steersman.kernel.redact import MASK, is_secret_key, redact, redact_text
+from steersman.kernel.redact import MASK, is_secret_key, redact, redact_text, shortened_middle
 
 EventDict = MutableMapping[str, Any]
 Processor = Callable[[Any, str, EventDict], Any]
@@ -29,6 +29,9 @@ LEVELS = ("debug", "info", "warning", "error")
 
 FORMATS = ("auto", "json", "console")
 """What `log.format` may be; auto is console on a terminal and JSON elsewhere."""
+
+TEXT_MAX_CHARS = 32_000
+"""The longest text of a line, tracebacks included: an error may carry a whole body that could not be read."""
 
 _OWN_KEYS = frozenset(
     {"exc_info", "stack_info", "_record", "_from_structlog", "_logger", "_name", "exception"}
@@ -122,6 +125,8 @@ def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if key in _OWN_KEYS and key != "exception":
             continue
         value = event[key]
+        if isinstance(value, str):
+            value = shortened_middle(value, TEXT_MAX_CHARS)
         event[key] = MASK if is_secret_key(key) and value is not None else redact(value)
     return event
 

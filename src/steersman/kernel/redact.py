@@ -15,6 +15,8 @@ from typing import Any, cast
 MASK = "***"
 DEPTH_MAX = 8
 """Deeper structures are shown as `...`: a log line is not a place for them."""
+ERROR_TEXT_MAX_CHARS = 2000
+"""What is shown of an error's text: some carry the whole answer that they could not read."""
 
 # Words are matched as whole parts of a key (`api_key`, `X-Auth-Token`, `dbPassword`), so that `tokens_total`
 # or `keyboard` are not masked by accident.
@@ -53,6 +55,25 @@ def redact_text(text: str) -> str:
         text = _URL_CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
     text = _HEADER.sub(rf"\g<kind> {MASK}", text)
     return _PAIR.sub(_mask_pair, text)
+
+
+def shortened_middle(text: str, chars_max: int) -> str:
+    """`text` with what is too much taken out of its middle: beginning and end tell most."""
+    if len(text) <= chars_max:
+        return text
+    half = chars_max // 2
+    return f"{text[:half]} ... {len(text) - 2 * half} characters left out ... {text[-half:]}"
+
+
+def error_text(error: BaseException) -> str:
+    """An error of any origin as `Type: text` for people: bounded, masked, and of whole characters. Given also
+    where the error fails to tell its own text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - foreign code: it must not spoil the report of its own failure
+        text = "(it can't tell its text)"
+    text = shortened_middle(text, ERROR_TEXT_MAX_CHARS).encode(errors="backslashreplace").decode()
+    return redact_text(f"{type(error).__name__}: {text}")
 
 
 def redact(value: Any, depth: int = 0) -> Any:

@@ -23,7 +23,7 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.errors import SteersmanError, TimedOut, TooMany, Unavailable
 from steersman.kernel.ids import Rng
 from steersman.kernel.logging import get_logger
-from steersman.kernel.redact import redact_text
+from steersman.kernel.redact import error_text
 from steersman.kernel.retry import Backoff
 
 T = TypeVar("T")
@@ -163,10 +163,11 @@ class Supervisor:
         if old is not None and not old.task.done():
             raise ValueError(f"{self.name} already runs a task named {name!r}")
         self._entries.pop(name, None)  # a fresh place in the order of start
+        asyncio.get_running_loop()  # where there is none nothing may be left half started
         entry = _Entry(name, run, restart, self._clock.monotonic())
         self._entries[name] = entry
         entry.task = asyncio.create_task(self._run(entry), name=f"{self.name}/{name}")
-        entry.task.add_done_callback(lambda _: self._changed.set())
+        entry.task.add_done_callback(lambda task: self._noticed(entry, task))
 
     def spawn(self, name: str, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a short unit that the caller awaits; its error is the caller's. Raises `TooMany`, `Stopping`.
@@ -295,10 +296,22 @@ class Supervisor:
                 raise
             entry.restarts += 1
 
+    def _noticed(self, entry: _Entry, task: asyncio.Task[None]) -> None:
+        """A task has ended. An error that comes out of it is none of `run`'s, which are caught: it was met
+        while a failure was dealt with (a log that can't be written), or it asks for the program's end. Neither
+        may make the death a silent one."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            entry.last_error = error_text(error)
+            self._fail(entry, error)
+        self._changed.set()
+        if error is not None:
+            _log.error("task_failed", task=f"{self.name}/{entry.name}", final=True, exc_info=error)
+
     def _after_failure(self, entry: _Entry, failure: BaseException) -> float | None:
         """Note a failure; the wait before the restart, or None where there will be none."""
         now_s = self._clock.monotonic()
-        entry.last_error = redact_text(f"{type(failure).__name__}: {failure}")
+        entry.last_error = error_text(failure)
         while entry.recent and now_s - entry.recent[0] > entry.restart.window_s:
             entry.recent.popleft()
         limit = entry.restart.max_restarts
@@ -315,8 +328,13 @@ class Supervisor:
                 exc_info=failure,
             )
             return delay_s
-        entry.enter(FAILED, now_s)
+        self._fail(entry, failure)
         _log.error("task_failed", task=f"{self.name}/{entry.name}", final=True, exc_info=failure)
+        return None
+
+    def _fail(self, entry: _Entry, failure: BaseException) -> None:
+        """The task is dead for good."""
+        entry.enter(FAILED, self._clock.monotonic())
         if not entry.stopping and self._failure is None:
             self._failure = TaskFailed(
                 f"task {entry.name!r} of {self.name} failed and may not be started again: {entry.last_error}",
@@ -324,7 +342,6 @@ class Supervisor:
                 error=entry.last_error,
             )
             self._failure.__cause__ = failure
-        return None
 
 
 _RECENT_MAX = (

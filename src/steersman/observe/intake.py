@@ -28,6 +28,7 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kernel.logging import get_logger
+from steersman.kernel.redact import error_text
 from steersman.kernel.retry import Backoff
 from steersman.kernel.steps import Stepped
 from steersman.kernel.tasks import ALWAYS, Supervisor, TasksLeft, ended_within
@@ -296,7 +297,7 @@ class _Round:
         source = self.source
         if not in_time:
             late = call.exception() if not call.cancelled() else None
-            more = f" ({shortened(str(late))})" if late is not None else ""
+            more = f" ({shortened(error_text(late))})" if late is not None else ""
             raise SourceError(f"no answer within {source.timeout_s:g} s{more}")
         if call.cancelled():
             raise DriverFault(f"driver {source.driver_name} cancelled itself")
@@ -306,7 +307,7 @@ class _Round:
         if isinstance(error, SteersmanError):
             raise SourceError(error.detail) from error
         if error is not None:
-            detail = f"driver {source.driver_name} failed with {type(error).__name__}: {error}"
+            detail = f"driver {source.driver_name} failed with {error_text(error)}"
             raise DriverFault(detail) from error
         seen: Any = call.result()  # a foreign driver may return anything
         if not isinstance(seen, Observation) or len(seen.fragments) > FRAGMENTS_MAX:

@@ -22,7 +22,7 @@ from steersman.kernel.errors import InvalidInput, Unavailable
 from steersman.kernel.ids import Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.nearest import did_you_mean, nearest
-from steersman.kernel.redact import redact_text
+from steersman.kernel.redact import error_text, redact_text
 from steersman.kinds.settings import TIMEOUT_S, SourceSettings
 from steersman.observe.isolate import Isolated
 
@@ -77,7 +77,7 @@ class Drivers:
         try:
             found = point.load()
         except (Exception, SystemExit) as error:  # foreign code: whatever it raises must not stop the others
-            raise _broken(point, f"{type(error).__name__}: {error}") from error
+            raise _broken(point, error_text(error)) from error
         missing = _missing_parts(found)
         if missing:
             raise _broken(point, f"{point.value} is no driver: it has no {', '.join(missing)}")
@@ -195,7 +195,7 @@ def _construct(cls: type[Driver], options: Any, context: DriverContext) -> Drive
     try:
         return cls(options, context)
     except (Exception, SystemExit) as error:  # foreign code, as above
-        detail = redact_text(f"driver {cls.name} could not be made: {type(error).__name__}: {error}")
+        detail = f"driver {cls.name} could not be made: {error_text(error)}"
         raise DriverBroken(detail, driver=cls.name) from error
 
 
