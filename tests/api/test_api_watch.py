@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 import pytest
 
-from steersman.api.streams import STALL_S
+from steersman.api.streams import STALL_S, Line
 from steersman.api.watch import HEARTBEAT_S
 from steersman.client.sse import EventParser, ServerEvent
 from steersman.kernel.tasks import Supervisor
@@ -349,3 +349,40 @@ async def test_a_stream_ends_also_while_changes_never_stop(world: Any, fragment:
                 break
         assert value < 4000
     assert reader.events[-1].name == "bye"
+
+
+async def test_a_revoked_token_ends_its_stream_and_nothing_more_is_told(
+    guarded: Any, fragment: Fragment
+) -> None:
+    """Goal: revoking works at once also on what is open; who comes back with another token misses nothing."""
+    token = await guarded.token("viewer")
+    bearer = {"authorization": f"Bearer {token}"}
+    reader, other = Reader(guarded.api, "", bearer), Reader(guarded.api, "", await guarded.bearer("viewer"))
+    async with reading(guarded.tasks, reader) as task, reading(guarded.tasks, other):
+        await reader.until(1)
+        await other.until(1)
+        put(guarded, fragment("n1"))
+        told = int((await reader.until(2))[-1].id or 0)
+        await guarded.plane.tokens.revoke(token.split("_")[1])
+        put(guarded, fragment("n2"))
+        await asyncio.wait_for(task, 10)
+        assert [event.name for event in reader.events] == ["hello", "entity", "bye"]
+        bye = msgspec.json.decode(reader.events[-1].data)
+        assert bye == {"revision": told, "reason": "token_ended"}
+        assert reader.complete
+        assert b"n2" in (await other.until(3))[-1].data
+
+
+@pytest.mark.looptime
+async def test_an_end_at_the_moment_of_a_heartbeat_is_an_end() -> None:
+    """Goal: a wait that runs out in the very step in which the stream is told to end raises nothing."""
+    loop, line = asyncio.get_running_loop(), Line(None, lambda: True)  # type: ignore[arg-type]  # unused
+    at_s = loop.time() + 5
+    heard: list[str] = []
+    loop.set_exception_handler(lambda _, context: heard.append(str(context)))
+    waiting = asyncio.ensure_future(line.wait(asyncio.Event().wait, 5))
+    await asyncio.sleep(0)
+    loop.call_at(at_s, line.end, "shutdown")
+    assert await waiting is None
+    assert heard == []
+    assert line.ending == "shutdown"

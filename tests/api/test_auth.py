@@ -225,3 +225,15 @@ async def test_tokens_are_bounded(setup: Setup) -> None:
 async def test_expiry_is_by_the_wall_clock(setup: Setup) -> None:
     issued = await setup.tokens.create(NewToken(name="x", ttl_s=60))
     assert issued.info.expires_at == setup.clock.now() + timedelta(seconds=60)
+
+
+async def test_an_answer_without_end_asks_whether_its_token_still_lives(setup: Setup) -> None:
+    brief = (await setup.tokens.create(NewToken(name="x", ttl_s=60))).info.id
+    lasting = (await setup.tokens.create(NewToken(name="y"))).info.id
+    assert setup.tokens.lives(brief)
+    setup.clock.advance(60)
+    assert not setup.tokens.lives(brief)
+    assert setup.tokens.lives(lasting)
+    await setup.tokens.revoke(lasting)
+    assert not setup.tokens.lives(lasting)
+    assert not setup.tokens.lives("")

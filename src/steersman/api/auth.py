@@ -193,12 +193,17 @@ class Tokens:
         now = self._clock.now()
         if record is None or not same or word != TOKEN_WORD:
             raise refused
-        if record.expires_at is not None and now >= record.expires_at:
+        if _expired(record, now):
             raise refused
         last = self._used.get(token_id) or record.last_used_at
         if last is None or (now - last).total_seconds() >= LAST_USED_STEP_S:
             self._used[token_id] = now
         return Caller(name=record.name, role=record.role, token=token_id)
+
+    def lives(self, token_id: str) -> bool:
+        """Whether the token is neither revoked nor expired: what an answer without end asks as it goes on."""
+        record = self._records.get(token_id)
+        return record is not None and not _expired(record, self._clock.now())
 
     async def create(self, wish: NewToken) -> IssuedToken:
         """Make a token, durable when this returns. Raises `InvalidInput`, `TooManyTokens`."""
@@ -254,6 +259,10 @@ class Tokens:
             self._used.pop(token_id, None)
         else:
             self._records[token_id] = record
+
+
+def _expired(record: TokenRecord, now: datetime) -> bool:
+    return record.expires_at is not None and now >= record.expires_at
 
 
 def _decode(value: bytes) -> TokenRecord | None:

@@ -24,7 +24,7 @@ from steersman.api.plane import Plane
 from steersman.api.recording import serve_recording
 from steersman.api.routes import ROUTES, Route
 from steersman.api.site import Site
-from steersman.api.streams import Lines
+from steersman.api.streams import SHUTDOWN, Lines
 from steersman.api.watch import Deltas, serve_watch
 from steersman.kernel.tasks import ALWAYS
 from steersman.observe.push import Push
@@ -61,7 +61,7 @@ class Api:
         self._plane = plane
         self._started = False
         self.metrics = ApiMetrics(plane)
-        self.lines = Lines(plane.supervisor, self.metrics, plane.settings.server.streams_max)
+        self.lines = Lines(plane.supervisor, plane.tokens, self.metrics, plane.settings.server.streams_max)
         self._document: bytes | None = None
         self.framework = _framework(self, plane)
         self._edge = Edge(
@@ -88,7 +88,7 @@ class Api:
 
     async def drain(self) -> None:
         """End every stream with `bye` and take no new ones. Repeating it does nothing."""
-        self.lines.end_all("shutdown")
+        self.lines.end_all(SHUTDOWN)
 
     def document(self) -> bytes:
         """The OpenAPI document; made when it is first asked for."""

@@ -146,18 +146,18 @@ async def _tell(line: Line, subscription: Subscription, deltas: Deltas, metrics:
     hello = write_event("hello", _encoder.encode(Hello(begin)), begin)
     await line.send(b"retry: %d\n\n" % RETRY_MS + hello)
     while True:
+        told = subscription.revision
         delta = await line.wait(subscription.next, HEARTBEAT_S)
-        revision = subscription.revision
         if delta is not None:
             if delta.resync:
                 metrics.resyncs.inc()
             await line.send(deltas.encoded(delta))
         elif line.ending:
-            bye = write_event("bye", _encoder.encode(Bye(revision, line.ending)), revision)
+            bye = write_event("bye", _encoder.encode(Bye(told, line.ending)), told)
             await line.send(bye, more=False)
             return
         else:
-            await line.send(write_mark(revision))
+            await line.send(write_mark(subscription.revision))
 
 
 def _read_after(exchange: Exchange) -> int | None:
