@@ -352,3 +352,45 @@ def test_the_same_promise_again_costs_nothing() -> None:
     bus.put(said(clock.now(), entity_type=GPU, gpu_utilization=0.5))
     declare(bus, "a", 10.0, priority=3)
     assert bus.due_at() > clock.monotonic()
+
+
+def test_the_end_of_an_event_with_its_source_is_told() -> None:
+    """An XID never ages, but a warning that rests on it ends when the source that told of it is dead."""
+    bus, clock = world()
+    declare(bus, "dcgm", 10.0)
+    bus.put(said(clock.now(), "dcgm", entity_type=GPU, xid=79))
+    told: list[HealthState] = []
+    for _ in range(100):
+        clock.advance(1)
+        revision = bus.revision
+        bus.sweep()
+        told += [e.health_state for e in bus.changed_since(revision)]
+    assert told[-1] is HealthState.UNKNOWN
+
+
+def test_a_quiet_watch_that_speaks_again_makes_fresh_what_it_held_and_it_is_told() -> None:
+    """A source that speaks only of changes need not have been dead for what it holds to have gone stale."""
+    bus, clock = world()
+    declare(bus, "a", 10.0, repeats=False)
+    bus.put(said(clock.now(), entity_type=GPU, gpu_utilization=0.5))
+    clock.advance(30)
+    bus.sweep()
+    assert freshness(bus, GPU).state == "stale"
+    bus.report_source("a", ok=True)
+    revision = bus.revision
+    bus.sweep()
+    assert [e.freshness for e in bus.changed_since(revision)] == ["fresh"]
+
+
+def test_a_source_that_comes_back_by_the_shortest_path_revives_what_it_holds() -> None:
+    """One of its entities is heard again before the sweep came round to that one, but not to the others."""
+    bus, clock = world()
+    declare(bus, "a", 10.0)
+    bus.put(said(clock.now(), entity_id="still", entity_type=GPU, model_name="H100"))
+    bus.put(said(clock.now(), entity_id="told", entity_type=GPU, gpu_utilization=0.5))
+    clock.advance(60)
+    bus.sweep(1)
+    bus.put(said(clock.now(), entity_id="told", entity_type=GPU, gpu_utilization=0.6))
+    revision = bus.revision
+    bus.sweep()
+    assert "still" in [e.entity_id for e in bus.changed_since(revision)]

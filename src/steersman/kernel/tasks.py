@@ -298,8 +298,8 @@ class Supervisor:
 
     def _noticed(self, entry: _Entry, task: asyncio.Task[None]) -> None:
         """A task has ended. An error that comes out of it is none of `run`'s, which are caught: it was met
-        while a failure was dealt with (a log that can't be written), or it asks for the program's end. Neither
-        may make the death a silent one."""
+        while a failure was dealt with (a log that can't be written), or it asks for the program's end.
+        Neither may make the death a silent one."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             entry.last_error = error_text(error)

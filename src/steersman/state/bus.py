@@ -20,7 +20,7 @@ from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
 from steersman.state.feed import EntityFilter, Feed, Pump, Subscription
-from steersman.state.freshness import FRESH, FRESH_CADENCES, Freshness, freshness_of
+from steersman.state.freshness import FRESH, Freshness, freshness_of
 from steersman.state.health.verdict import is_timed
 from steersman.state.history import EntityHistory
 from steersman.state.index import Index
@@ -136,6 +136,8 @@ class StateBus:
                     and was.fields.keys() == fragment.fields.keys()
                     and (was.labels == labels or was.labels.keys() == labels.keys())
                     and not (was.clear or fragment.clear)
+                    and source.heard is not None
+                    and 0.0 <= monotonic - source.heard.monotonic <= source.fresh_s
                 ):
                     self._revision = revision = self._revision + 1
                     layer = Layer(fragment, observed_at, arrival, revision, source)
@@ -226,7 +228,7 @@ class StateBus:
         cell = self._new_cell(fragment.key)
         cell.layers = (layer,)
         self._revise(cell)
-        left_s = FRESH_CADENCES * source.cadence_s + source.lag_s - age_s(layer, arrival)
+        left_s = source.fresh_s - age_s(layer, arrival)
         if left_s >= 0 and not is_timed(cell.entity_type):
             self._upkeep.note(cell, FRESH, FRESH, arrival.monotonic + left_s)
         else:

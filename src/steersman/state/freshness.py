@@ -16,13 +16,12 @@ from msgspec import Struct
 from steersman.kinds.entity import EVENT, SLOW, STATIC, VOLATILE, EntityType
 from steersman.kinds.fields import FIELDS
 from steersman.state.layer import CLEARED, Arrival, Layer, Written, age_s, written_fields
-from steersman.state.sources import DEAD_AFTER_CADENCES
+from steersman.state.sources import DEAD_AFTER_CADENCES, FRESH_CADENCES
 
 FRESH = "fresh"
 STALE = "stale"
 EXPIRED = "expired"
 
-FRESH_CADENCES = 2.0
 STALE_CADENCES = 5.0
 SLOW_FACTOR = 10.0
 """A slow field ages ten times more slowly: a replica count seen five minutes ago is still a good one at a
@@ -134,17 +133,18 @@ def standing_of(
         state, left_s = judge_field(written, pace, now)
         values[name] = written.value
         states[name] = state
+        change_s = min(change_s, left_s)
         if pace == EVENT:
             continue
         counted += 1
-        change_s = min(change_s, left_s)
         any_current = any_current or state == FRESH
         all_expired = all_expired and state == EXPIRED
         if name in expected:
             any_expected = True
             expected_fresh = expected_fresh and state == FRESH
     if not counted:
-        state, change_s = _by_word(layers, now)
+        state, left_s = _by_word(layers, now)
+        change_s = min(change_s, left_s)
     elif all_expired:
         state = EXPIRED
     elif expected_fresh if any_expected else any_current:

@@ -18,6 +18,8 @@ FAILING = "failing"
 SILENT = "silent"
 UNHEARD = "unheard"
 
+FRESH_CADENCES = 2.0
+"""What was said so many cadences ago is still fresh: one scrape may be missed."""
 DEAD_AFTER_CADENCES = 5.0
 """A source silent for longer than this many cadences is dead: five scrapes missed in a row."""
 
@@ -60,7 +62,18 @@ class SourceStatus(Struct, frozen=True):
 class Source:
     """The bus's own record of a source; mutable, one for each name, shared by all that it said."""
 
-    __slots__ = ("cadence_s", "declared", "detail", "failures", "heard", "info", "lag_s", "name", "rank")
+    __slots__ = (
+        "cadence_s",
+        "declared",
+        "detail",
+        "failures",
+        "fresh_s",
+        "heard",
+        "info",
+        "lag_s",
+        "name",
+        "rank",
+    )
 
     def __init__(self, info: SourceInfo, *, declared: bool) -> None:
         self.heard: Arrival | None = None
@@ -76,10 +89,16 @@ class Source:
         self.rank = info.priority
         self.cadence_s = info.cadence_s
         self.lag_s = info.lag_s
+        self.fresh_s = FRESH_CADENCES * info.cadence_s + info.lag_s
 
     def silence_s(self, now: Arrival) -> float:
         """How long it has not been heard; infinite where it never was."""
         return now.monotonic - self.heard.monotonic if self.heard is not None else float("inf")
+
+    def is_back(self, now: Arrival) -> bool:
+        """Whether hearing it now makes younger what it said before: it was dead, or it speaks only of changes
+        and was silent for so long that what it holds is no longer fresh."""
+        return self.is_dead(now) or (not self.info.repeats and self.silence_s(now) > self.fresh_s)
 
     def is_dead(self, now: Arrival) -> bool:
         """Whether it has been silent for longer than any hiccup explains."""

@@ -61,11 +61,11 @@ class Upkeep:
         self.sampler.sample(cell, now, self._index.count)
 
     def hear(self, source: Source, arrival: Arrival) -> None:
-        """The source lives. Where it was dead, what it holds is looked at again."""
+        """The source lives. Where that makes fresh again what it said before, it is looked at."""
         if source.heard is None:
             source.heard = arrival
         elif arrival.monotonic >= source.heard.monotonic:
-            if source.is_dead(arrival):
+            if source.is_back(arrival):
                 self._revived.add(source.name)
             source.heard = arrival
 
