@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -394,3 +395,19 @@ def test_a_source_that_comes_back_by_the_shortest_path_revives_what_it_holds() -
     revision = bus.revision
     bus.sweep()
     assert "still" in [e.entity_id for e in bus.changed_since(revision)]
+
+
+def test_what_a_deletion_leaves_ages_by_its_own_time_and_it_is_told() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now() - timedelta(seconds=100), "a", memory_utilization=0.5, hostname="n"))
+    clock.advance(60)
+    bus.sweep()
+    bus.put(said(clock.now(), "b", labels={"x": "1"}))
+    bus.forget(NODE, "n1", observed_at=clock.now() - timedelta(seconds=30))
+    told: list[str] = []
+    for _ in range(130):
+        clock.advance(1)
+        revision = bus.revision
+        bus.sweep()
+        told += [e.freshness for e in bus.changed_since(revision)]
+    assert told == ["stale"]

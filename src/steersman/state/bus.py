@@ -265,10 +265,13 @@ class StateBus:
         if not left:
             cell.ghost = cell.layers or cell.ghost
             self._upkeep.bury(cell, arrival.monotonic)
-        if len(left) != len(cell.layers) or not left:
+        changed = left != cell.layers or not left
+        cell.layers = left
+        if changed:
             self._revise(cell)
             self._counts["forgotten"] += 1
-        cell.layers = left
+            if left:  # what stays may be of another class, and ages at another time
+                self._upkeep.settle(cell, arrival)
         return gone
 
     # ---- sources
