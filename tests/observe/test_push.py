@@ -148,6 +148,21 @@ async def test_nan_in_an_array_is_one_bad_item() -> None:
     )
 
 
+@pytest.mark.parametrize("form", ["array", "lines"])
+async def test_a_text_that_is_no_utf8_is_one_bad_item(form: str) -> None:
+    """msgspec tells it by UnicodeDecodeError, which is none of its own errors."""
+    desk = Desk()
+    good = json.dumps(item()).encode()
+    bad = good.replace(b"dcgm", b"dc\xffm")
+    body = b"[%b,%b,%b]" % (good, bad, good) if form == "array" else b"\n".join((good, bad, good))
+    answer = await (desk.array(body) if form == "array" else desk.lines(body))
+    assert verdicts(answer) == ["created", "invalid", "merged"]
+    error = answer.results[1].error
+    assert error is not None
+    assert error.code == "item_malformed"
+    assert "UTF-8" in error.detail
+
+
 async def test_malformed_items_between_good_ones() -> None:
     desk = Desk()
     good = json.dumps(item("a")).encode()

@@ -90,7 +90,11 @@ class Push:
         tray = _Tray(self._inlet, ITEM, results, self._bounds)
         try:
             items = _decode_array(body)
-        except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is one: no array
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+        ) as error:  # ValidationError is one: no array
             await self._take_malformed(body, tray, error)
             return tray.answer()
         if len(items) > self._bounds.items:
@@ -211,7 +215,7 @@ class _Tray:
                     continue
                 try:
                     clean = cleaned(_decode_item(text), self._inlet.surprised)
-                except (msgspec.DecodeError, SteersmanError, RecursionError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, SteersmanError, RecursionError) as error:
                     self._refuse_next(*_explained(error, bytes(text)))
                     continue
                 if isinstance(clean, Refusal):
@@ -279,6 +283,8 @@ def _explained(error: Exception, text: bytes) -> tuple[str, str]:
         return error.code, error.detail
     if isinstance(error, RecursionError):
         return "item_malformed", "nested deeper than anything that can be read"
+    if isinstance(error, UnicodeDecodeError):  # msgspec checks a text only where it is read into a str
+        return "item_malformed", f"not UTF-8: a text in it can't be decoded: {_shown(text)}"
     said = _said(error)
     if not isinstance(error, msgspec.ValidationError):
         if not text:
@@ -288,9 +294,7 @@ def _explained(error: Exception, text: bytes) -> tuple[str, str]:
                 "item_malformed",
                 "NaN and Infinity are not JSON: leave the field out where it has no value",
             )
-        shown = text[:RAW_SHOWN_MAX_CHARS].decode(errors="replace")
-        more = "..." if len(text) > RAW_SHOWN_MAX_CHARS else ""
-        return "item_malformed", f"{said}: {shown}{more}"
+        return "item_malformed", f"{said}: {_shown(text)}"
     match = _PATH.search(said)
     if match is None:
         return "item_invalid", said
@@ -305,6 +309,12 @@ def _explained(error: Exception, text: bytes) -> tuple[str, str]:
     if reason == "Invalid RFC3339 encoded datetime":
         reason = "expected a time as in 2026-01-31T12:00:00Z (RFC 3339)"
     return "item_invalid", f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
+
+
+def _shown(text: bytes) -> str:
+    """The beginning of an item that can't be read."""
+    more = "..." if len(text) > RAW_SHOWN_MAX_CHARS else ""
+    return text[:RAW_SHOWN_MAX_CHARS].decode(errors="replace") + more
 
 
 def _said(error: Exception) -> str:
