@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from steersman.drivers.host.patterns import compile_pattern
+from steersman.drivers.weburl import check_url
 from steersman.kernel.quantity import Between, ByteSize, Duration
 from steersman.kernel.secret import Secret
 from steersman.kinds.fragment import SCOPE_LABEL
@@ -78,6 +79,7 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
     verify_tls: bool = True
 
     def __post_init__(self) -> None:
+        check_url(self.url)
         if bool(self.header) != (self.header_value is not None):
             raise ValueError("header and header_value go together")
         if self.header_value is not None and set("\r\n") & set(self.header_value.reveal()):

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
 from steersman.drivers.host.options import Endpoint
+from steersman.drivers.weburl import public_url
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Rng
 from steersman.kernel.tasks import Supervisor
@@ -178,10 +178,3 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
         return None
     rank = -(-share * len(ordered) // 1)  # rounded up
     return ordered[max(0, min(len(ordered) - 1, int(rank) - 1))]
-
-
-def public_url(url: str) -> str:
-    """The URL without user, password, query and fragment: secrets travel in each of them."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))

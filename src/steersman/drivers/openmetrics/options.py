@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from steersman.drivers.openmetrics.mapping import Mapping, open_mapping
+from steersman.drivers.weburl import check_url, public_url
 from steersman.kernel.quantity import Between, ByteSize
 from steersman.kernel.secret import Secret
 from steersman.kinds.fragment import SCOPE_LABEL
@@ -48,6 +49,7 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
     verify_tls: bool = True
 
     def __post_init__(self) -> None:
+        check_url(self.url)
         tables = [open_mapping(name) for name in self.mappings]
         tables += [self.mapping] if self.mapping is not None else []
         cast("dict[str, Any]", self.__dict__)["_tables"] = tables  # kept beside the fields: no key of its own
@@ -98,8 +100,7 @@ class OpenMetricsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def place(self) -> str:
         """The URL as it may be shown: without user, password, query and fragment."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return public_url(self.url)
 
     @property
     def instance(self) -> str:
