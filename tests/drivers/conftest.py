@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+
+# The first line of a log imports it, which blocks. A running program has it before its loop begins.
+importlib.import_module("structlog.dev")
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.openmetrics import OpenMetricsDriver, OpenMetricsOptions
+from steersman.drivers.openmetrics.client import CHUNK_BYTES
 from steersman.drivers.openmetrics.mapping import EntityRule, Mapping, MetricRule, open_mapping
 from steersman.drivers.webfake import Request, Response, WebFake
 from steersman.kernel.clock import SystemClock
@@ -144,6 +146,29 @@ async def test_an_answer_that_is_no_page_is_a_source_error(response: Response, s
         detail = await refusal(web, max_bytes=ByteSize(4096))
         assert says in detail
         assert f"127.0.0.1:{web.port}/metrics" in detail, "the place is named"
+
+
+class CountingClock(SystemClock):
+    """Counts how often others were let in."""
+
+    turns = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.turns += 1
+        await super().sleep(seconds)
+
+
+async def test_a_gzip_bomb_lets_others_in_while_it_is_found_out() -> None:
+    """64 KiB can be 64 MiB: inflated in one go they would hold up the loop for a quarter of a second."""
+    clock = CountingClock()
+    bomb = Response(gzip.compress(b"\0" * (20 << 20)), headers={"Content-Encoding": "gzip"})
+    async with serving(bomb) as web:
+        options = OpenMetricsOptions(url=web.url, mapping=NODE_EXPORTER, max_bytes=ByteSize(16 << 20))
+        driver = OpenMetricsDriver(options, structs.replace(CONTEXT, clock=clock))
+        with pytest.raises(SourceError, match=r"more than 16MiB \(max_bytes\)"):
+            await driver.observe()
+        await driver.close()
+    assert clock.turns >= (16 << 20) // CHUNK_BYTES
 
 
 async def test_a_gzip_bomb_is_stopped_while_it_is_small() -> None:

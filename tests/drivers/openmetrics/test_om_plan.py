@@ -248,6 +248,15 @@ def test_vllm_in_milliseconds_over_all_engines() -> None:
     assert "latency_p95_ms" not in pages.one(vllm(200, 50)).fields
 
 
+def test_a_bucket_without_a_number_as_bound_disorders_no_others() -> None:
+    pages = Pages(open_mapping("vllm"))
+    broken = 'vllm:e2e_request_latency_seconds_bucket{{engine="0",model_name="m",le="NaN"}} {}\n'
+    pages.read(vllm(100, 0) + broken.format(1))
+    read = pages.read(vllm(200, 50) + broken.format(900))
+    assert read.warnings == []
+    assert read.fragments[0].fields["latency_p50_ms"] == pytest.approx(500.0)
+
+
 NODE = """node_cpu_seconds_total{{cpu="0",mode="idle"}} {idle}
 node_cpu_seconds_total{{cpu="0",mode="user"}} {user}
 node_memory_MemTotal_bytes 1000

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from steersman.drivers.api import SourceError
 from steersman.drivers.openmetrics.options import OpenMetricsOptions
+from steersman.kernel.clock import Clock
 
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -23,6 +24,8 @@ ACCEPT = (
 )
 """Formats that we read, best first. The protobuf format is not among them."""
 CHUNK_BYTES = 256 * 1024
+"""What is read, and what is inflated, before others get their turn: a few hundred bytes of gzip can be a
+quarter of a megabyte, and a bomb must not hold up the loop while it is found out."""
 HEADER_MAX_BYTES = 16 * 1024
 REDIRECTS_MAX = 5
 
@@ -39,8 +42,9 @@ class Exposition(Struct, frozen=True):
 class ExpositionClient:
     """Gets the page of one endpoint, over one kept connection."""
 
-    def __init__(self, options: OpenMetricsOptions) -> None:
+    def __init__(self, options: OpenMetricsOptions, clock: Clock) -> None:
         self._options = options
+        self._clock = clock
         self._place = options.place
         self._session: aiohttp.ClientSession | None = None
 
@@ -92,15 +96,20 @@ class ExpositionClient:
         inflate = zlib.decompressobj(wbits=31) if gzip else None
         async for chunk in content.iter_chunked(CHUNK_BYTES):
             while chunk:
-                try:
-                    part = inflate.decompress(chunk, limit + 1 - size) if inflate is not None else chunk
-                except zlib.error:
-                    raise SourceError(f"{self._place}: its gzip is broken") from None
-                chunk = inflate.unconsumed_tail if inflate is not None else b""
+                if inflate is None:
+                    part, chunk = chunk, b""
+                else:
+                    try:
+                        part = inflate.decompress(chunk, CHUNK_BYTES)
+                    except zlib.error:
+                        raise SourceError(f"{self._place}: its gzip is broken") from None
+                    chunk = inflate.unconsumed_tail
                 parts.append(part)
                 size += len(part)
                 if size > limit:
-                    raise SourceError(f"{self._place}: the page has more than {limit} bytes (max_bytes)")
+                    raise SourceError(f"{self._place}: the page has more than {limit} (max_bytes)")
+                if chunk:
+                    await self._clock.sleep(0)  # others first
         if inflate is not None and not inflate.eof:
             raise SourceError(f"{self._place}: its gzip is cut short")
         return b"".join(parts)

@@ -36,7 +36,7 @@ class OpenMetricsDriver:
         self._place = options.place
         self._variables = {"@instance": options.instance, "@source": context.source}
         self._variables |= {f"@{name}": text for name, text in options.variables.items()}
-        self._client = ExpositionClient(options)
+        self._client = ExpositionClient(options, context.clock)
         self._plan = Plan(options.tables, context.source, labels)
         self._series = SeriesCache(self._plan.want, self._plan.forget)
         self._lane = Lane(f"{context.source}-page", f"reading the page of {self._place}")

@@ -153,7 +153,8 @@ class Histogram:
             bound = float(labels.get("le", ""))
         except ValueError:
             return
-        self.members[index] = bound
+        if not math.isnan(bound):  # it would be in no order with the others
+            self.members[index] = bound
 
     def forget(self, gone: set[int]) -> bool:
         """Drop buckets; whether none is left."""
