@@ -422,3 +422,24 @@ async def test_a_key_that_is_none_of_ours_is_named_and_let_be(key: str) -> None:
         assert PREFIX + key in warning
         await checkpoint.save()
         assert await keys(store) == [PREFIX + key]
+
+
+@pytest.mark.parametrize("step_s", [86_400.0, -3600.0])
+async def test_ages_are_true_after_a_restart_although_the_clock_was_set_after_the_save(step_s: float) -> None:
+    """A machine that starts with a wrong clock and gets the right one by NTP a minute later."""
+    bus, clock = world()
+    bus.put(said(clock.now(), load_1m=1.0))
+    bus.forget(NODE, "gone")
+    async with a_store() as store:
+        checkpoint = Checkpoint(bus, store, clock)
+        await checkpoint.save()
+        clock.advance(30)
+        clock.set_wall(clock.now() + timedelta(seconds=step_s))
+        assert (await checkpoint.save()).buckets == 2
+        assert (await checkpoint.save()).buckets == 0
+        clock.advance(20)
+        again = await restarted(store, later(clock, 0))
+        found = again.explain(NODE, "n1")
+        assert found is not None
+        assert found.fields["load_1m"].age_s == 50.0
+        assert again.get(NODE, "gone", deleted=True) is not None

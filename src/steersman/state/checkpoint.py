@@ -36,6 +36,9 @@ COMMIT_BYTES_MAX = 2 * MIB
 COMMIT_WRITES_BATCH = 64
 WARNINGS_MAX = 100
 SLICE_CELLS = 5_000
+CLOCK_STEP_S = 5.0
+"""A wall clock that has moved so far against monotonic time since a bucket was saved was set: what is in the
+bucket would come back older or younger by that, so it is written anew."""
 
 _log = get_logger("state.checkpoint")
 
@@ -86,6 +89,7 @@ class Checkpoint:
             bus.grant_revisions(revisions.ceiling)
         self._saved: dict[int, tuple[int, int]] = {}  # bucket: newest revision in it, number of cells
         self._keys: dict[int, tuple[str, ...]] = {}  # bucket: the store's keys that hold it
+        self._ahead_s = self._wall_ahead_s()
         self.failures = 0
         """Saves in a row that failed."""
 
@@ -162,6 +166,10 @@ class Checkpoint:
 
     async def _dirty(self) -> dict[int, _Group]:
         """The buckets that must be written, with their cells."""
+        ahead_s = self._wall_ahead_s()
+        if abs(ahead_s - self._ahead_s) > CLOCK_STEP_S:
+            self._ahead_s = ahead_s
+            self._saved.clear()
         groups: dict[int, _Group] = {}
         for start, cells in _slices(self._bus.cells()):
             if start:
@@ -184,6 +192,10 @@ class Checkpoint:
             for bucket, group in groups.items()
             if self._saved.get(bucket) != (group.newest, len(group.cells))
         }
+
+    def _wall_ahead_s(self) -> float:
+        now = self._bus.moment()
+        return now.wall.timestamp() - now.monotonic
 
     def _encode(self, bucket: int, cells: list[Cell]) -> tuple[dict[str, bytes], int]:
         """A bucket as store records by key, and how many entities had to be left out."""
