@@ -302,6 +302,7 @@ class _Process:
             started_at=self.started_at,
             settings=settings,
             store_name=self.store_name,
+            intake_sources=intake.snapshot,
             intake_failures=intake.failures,
         )
         return HttpServer(build_asgi(plane), settings.server, listener)

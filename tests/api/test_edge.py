@@ -21,6 +21,7 @@ from steersman.api.routes import ROUTES, RouteTable
 from steersman.kernel.bounds import MIB
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.errors import TooLarge, Unavailable
+from steersman.observe.judge import Record, SourceHealth
 
 Fragment = Callable[..., dict[str, Any]]
 Make = Callable[..., Any]
@@ -77,7 +78,7 @@ async def test_a_path_that_is_nearly_right_is_proposed(world: Any) -> None:
 
 
 async def test_every_answer_has_the_security_headers(world: Any) -> None:
-    for path in ("/", "/healthz", "/api/v1/entities", "/nope", "/metrics", "/openapi.json", "/ui/x"):
+    for path in ("/", "/healthz", "/api/v1/entities", "/nope", "/metrics", "/openapi.json"):
         headers = (await world.http.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
@@ -136,6 +137,33 @@ async def test_ready_says_what_is_missing(world: Any) -> None:
     status = (await world.http.get("/api/v1/status")).json()
     assert status["ready"] is False
     assert status["store"]["ok"] is False
+
+
+async def test_status_and_metrics_tell_how_sources_are_observed(world: Any) -> None:
+    """Goal: what intake knows of a source is seen from outside, and a password in an error is not."""
+    record = Record()
+    record.succeeded(SystemClock().now(), 0.25, 3, ["http://u:pw@h answers slowly"])
+    record.failed("http://u:pw@h does not answer", stuck=True)
+    health = SourceHealth(
+        *("far", "openmetrics", "c1", 15.0, record.state, record.failures, record.observations),
+        *(record.fragments, record.error_rate, record.percentile_ms(0.5), record.percentile_ms(0.95)),
+        *(record.percentile_ms(0.99), record.last_success_at, record.last_error, 1.0, record.warnings, 0.5),
+    )
+    world.plane.intake_sources = lambda: [health]
+    (shown,) = (await world.http.get("/api/v1/status")).json()["intake"]
+    told = (shown["name"], shown["state"], shown["failures"], shown["latency_p95_ms"])
+    assert told == ("far", "stuck", 1, 250)
+    assert "pw" not in shown["last_error"] + shown["warnings"][0]
+    lines = (await world.http.get("/metrics")).text.splitlines()
+    for line in (
+        'steersman_source_latency_seconds{quantile="0.95",source="far"} 0.25',
+        'steersman_source_observations_total{source="far"} 2.0',
+        'steersman_source_fragments_total{source="far"} 3.0',
+        'steersman_source_failure_ratio{source="far"} 0.5',
+        'steersman_source_stuck{source="far"} 1.0',
+        'steersman_source_longest_block_seconds{source="far"} 0.5',
+    ):
+        assert line in lines
 
 
 def test_route_names_and_paths_are_unique_and_match_themselves() -> None:

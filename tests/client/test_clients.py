@@ -429,7 +429,7 @@ async def test_shapes_know_what_the_api_sends(world: Any, fragment: Fragment) ->
     """Goal: the client's shapes and the API's own never drift apart: each member that one side requires, the
     other sends."""
     from steersman.api import auth, system
-    from steersman.observe import push
+    from steersman.observe import judge, push
     from steersman.state import history, view
     from steersman.state.sources import SourceStatus
 
@@ -439,6 +439,7 @@ async def test_shapes_know_what_the_api_sends(world: Any, fragment: Fragment) ->
         (shapes.SourceStatus, SourceStatus),
         (shapes.EntityHistory, history.EntityHistory),
         (shapes.Status, system.Status),
+        (shapes.IntakeSource, judge.SourceHealth),
         (shapes.StoreStatus, system.StoreStatus),
         (shapes.WhoAmI, system.WhoAmI),
         (shapes.TokenInfo, auth.TokenInfo),

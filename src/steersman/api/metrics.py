@@ -21,9 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from steersman.kinds.entity import EntityType, ServiceEntity
-from steersman.observe.judge import SOURCE_ID_PREFIX
-from steersman.state.limits import AmbiguousScope
+from steersman.observe.judge import STUCK
 
 if TYPE_CHECKING:
     from steersman.api.plane import Plane
@@ -110,6 +108,7 @@ class PlaneCollector(Collector):
         yield from self._about()
         yield from self._bus()
         yield from self._sources()
+        yield from self._intake()
         yield from self._tasks()
 
     def _about(self) -> Iterator[Metric]:
@@ -159,9 +158,6 @@ class PlaneCollector(Collector):
         failures = GaugeMetricFamily(
             "steersman_source_failures", "Reads that failed in a row", labels=["source"]
         )
-        latency = GaugeMetricFamily(
-            "steersman_source_latency_seconds", "Median time of its latest reads", labels=["source"]
-        )
         pushed = 0
         for source in self._plane.bus.sources():
             if not source.declared:
@@ -169,26 +165,56 @@ class PlaneCollector(Collector):
                 continue
             up.add_metric([source.name], 1.0 if source.state == "alive" else 0.0)
             failures.add_metric([source.name], source.failures)
-            median_ms = self._median_ms(source.name)
-            if median_ms is not None:
-                latency.add_metric([source.name], median_ms / 1000)
             if source.heard_at is not None:
                 heard.add_metric([source.name], source.heard_at.timestamp())
         yield up
         yield heard
         yield failures
-        yield latency
         yield GaugeMetricFamily(
             "steersman_sources_pushing", "Sources that push without being configured", value=pushed
         )
 
-    def _median_ms(self, source: str) -> float | None:
-        """What intake tells of a source's latency; None where it tells nothing, or of two with one name."""
-        try:
-            told = self._plane.bus.get(EntityType.SERVICE, SOURCE_ID_PREFIX + source)
-        except AmbiguousScope:
-            return None
-        return told.latency_p50_ms if isinstance(told, ServiceEntity) else None
+    def _intake(self) -> Iterator[Metric]:
+        """What intake knows of the configured sources."""
+        latency = GaugeMetricFamily(
+            "steersman_source_latency_seconds",
+            "Time of its latest good observations, by quantile",
+            labels=["source", "quantile"],
+        )
+        observations = CounterMetricFamily(
+            "steersman_source_observations", "Observations that came to an end", labels=["source"]
+        )
+        fragments = CounterMetricFamily(
+            "steersman_source_fragments", "Fragments that it gave", labels=["source"]
+        )
+        failing = GaugeMetricFamily(
+            "steersman_source_failure_ratio",
+            "Share of its latest observations that failed",
+            labels=["source"],
+        )
+        stuck = GaugeMetricFamily(
+            "steersman_source_stuck",
+            "1 where an observation does not end, so that none is begun",
+            labels=["source"],
+        )
+        blocked = GaugeMetricFamily(
+            "steersman_source_longest_block_seconds", "Longest time it held up all others", labels=["source"]
+        )
+        for one in self._plane.intake_sources():
+            quantiles = (
+                ("0.5", one.latency_p50_ms),
+                ("0.95", one.latency_p95_ms),
+                ("0.99", one.latency_p99_ms),
+            )
+            for quantile, value_ms in quantiles:
+                if value_ms is not None:
+                    latency.add_metric([one.name, quantile], value_ms / 1000)
+            observations.add_metric([one.name], one.observations)
+            fragments.add_metric([one.name], one.fragments)
+            failing.add_metric([one.name], one.error_rate)
+            stuck.add_metric([one.name], 1.0 if one.state == STUCK else 0.0)
+            blocked.add_metric([one.name], one.longest_block_s)
+        yield from (latency, observations, fragments, failing, stuck, blocked)
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily(

@@ -17,6 +17,7 @@ from steersman.store.api import Store
 
 if TYPE_CHECKING:
     from steersman.observe.inlet import Inlet
+    from steersman.observe.judge import SourceHealth
     from steersman.state.bus import StateBus
 
 DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
@@ -30,6 +31,7 @@ class Plane:
     - `inlet` is the door to the bus: what is pushed goes in through it, and recorders listen at it.
     - `supervisor` owns the API's own tasks (tokens, and a listener for each event stream).
     - `store_name` says what the store is, without credentials: `sqlite`, `memory`.
+    - `intake_sources` answers how each configured source fares, as intake has it.
     - `intake_failures` answers why intake does not run, one line each; empty where it does.
     """
 
@@ -44,5 +46,6 @@ class Plane:
     started_at: datetime
     settings: ApiSettings = field(default_factory=ApiSettings)
     store_name: str = "memory"
+    intake_sources: Callable[[], list[SourceHealth]] = list
     intake_failures: Callable[[], list[str]] = list
     dashboard: Path = DASHBOARD_FOLDER

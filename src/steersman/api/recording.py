@@ -13,7 +13,7 @@ from functools import partial
 from steersman.api.exchange import Exchange
 from steersman.api.plane import Plane
 from steersman.api.problems import InvalidParameter, reveal
-from steersman.api.streams import TOKEN_ENDED, Line, Lines
+from steersman.api.streams import Line, Lines
 from steersman.observe.recformat import Encoder, Header
 from steersman.observe.tap import Tap
 
@@ -39,7 +39,7 @@ async def _record(line: Line, tap: Tap, plane: Plane, limit_s: float) -> None:
     while not line.ending and (left_s := end_s - plane.clock.monotonic()) > 0:
         pause = partial(plane.clock.sleep, min(FRAME_INTERVAL_S, left_s))
         await line.wait(pause, 2 * FRAME_INTERVAL_S)
-        while line.ending != TOKEN_ENDED and (entries := tap.take_now()):
+        while line.may_tell and (entries := tap.take_now()):
             await line.send(encoder.frame(entries))
     await line.send(encoder.end(), more=False)
 

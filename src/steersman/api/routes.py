@@ -147,7 +147,6 @@ ROUTES: tuple[Route, ...] = (
         raw=True,
         documented=False,
     ),
-    Route("dashboard_page", "GET", "/ui/{page}", None, "A page of the dashboard", raw=True, documented=False),
 )
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -187,10 +186,9 @@ class RouteTable:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """A pattern for a path template; a parameter is one segment, but pages of the dashboard go deeper."""
+    """A pattern for a path template; a parameter is one segment."""
     parts = _PARAMETER.split(path)
     text = "".join(
-        re.escape(part) if index % 2 == 0 else (f"(?P<{part}>.*)" if part == "page" else f"(?P<{part}>[^/]+)")
-        for index, part in enumerate(parts)
+        re.escape(part) if index % 2 == 0 else f"(?P<{part}>[^/]+)" for index, part in enumerate(parts)
     )
     return re.compile(text)

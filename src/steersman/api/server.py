@@ -115,7 +115,6 @@ class Api:
             ),
             "recording": partial(serve_recording, plane=plane, lines=self.lines),
             "dashboard": site.page,
-            "dashboard_page": site.page,
             "dashboard_asset": site.asset,
         }
 

@@ -1,8 +1,8 @@
 """The dashboard's files, as the build left them; or a page that says that it was not built.
 
-`/` and `/ui/...` answer the one page of the application, never cached; `/assets/...` holds files whose names
-carry a hash of their content, cached for a year. Only files that exist in the folder are served, read into
-memory once: what is asked for is looked up, never opened as a path.
+`/` answers the one page of the application, never cached; places in it are behind the `#`. `/assets/...`
+holds files whose names carry a hash of their content, cached for a year. Only files that exist in the folder
+are served, read into memory once: what is asked for is looked up, never opened as a path.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Site:
         return self._files
 
     async def page(self, exchange: Exchange) -> None:
-        """The application's page, for `/` and for every page within it."""
+        """The application's page."""
         index = (await self.files()).get("index.html") or File(NOT_BUILT, MEDIA_TYPES[".html"])
         await exchange.answer(200, index.body, _headers(index, b"no-cache"))
 

@@ -56,6 +56,11 @@ class Line:
         self._gone = False
         self._waiting: asyncio.Timeout | None = None
 
+    @property
+    def may_tell(self) -> bool:
+        """Whether what has come so far may still be told; at a shutdown it may."""
+        return self.ending != TOKEN_ENDED
+
     def end(self, reason: str) -> None:
         """Ask it to end, with a proper last word."""
         self.ending = self.ending or reason

@@ -16,6 +16,7 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.redact import redact_text
 from steersman.kernel.tasks import FAILED, STUCK, TaskSnapshot
 from steersman.kinds.schema import PUBLISHED, schema_of
+from steersman.observe.judge import SourceHealth
 from steersman.state.sources import SourceStatus
 
 STORE_ANSWER_MAX_S = 2.0
@@ -44,7 +45,9 @@ class StoreStatus(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """What runs here and how it does."""
+    """What runs here and how it does. `sources` are all, as the bus hears them; `intake` the configured
+    ones, as they are observed: latency, failures, warnings, what comes next.
+    """
 
     version: str
     started_at: datetime
@@ -56,6 +59,7 @@ class Status(Struct, frozen=True):
     bus: dict[str, int]
     tasks: list[TaskSnapshot]
     sources: list[SourceStatus]
+    intake: list[SourceHealth]
     streams: int
     tokens_required: bool
     dashboard_built: bool
@@ -114,6 +118,7 @@ async def status(request: Asked) -> Answer:
             bus=plane.bus.counters(),
             tasks=plane.supervisor.snapshot(),
             sources=_sources(plane),
+            intake=_intake(plane),
             streams=request.app.state["streams"](),
             tokens_required=plane.settings.auth.tokens,
             dashboard_built=request.app.state["dashboard_built"],
@@ -157,6 +162,15 @@ async def get_schema(request: Asked) -> Answer:
 
 def _sources(plane: Plane) -> list[SourceStatus]:
     return [structs.replace(one, detail=redact_text(one.detail)) for one in plane.bus.sources()]
+
+
+def _intake(plane: Plane) -> list[SourceHealth]:
+    return [
+        structs.replace(
+            one, last_error=redact_text(one.last_error), warnings=tuple(map(redact_text, one.warnings))
+        )
+        for one in plane.intake_sources()
+    ]
 
 
 async def ask_store(plane: Plane) -> StoreStatus:

@@ -182,6 +182,28 @@ class TaskStatus(Struct, frozen=True):
     last_error: str = ""
 
 
+class IntakeSource(Struct, frozen=True):
+    """A configured source as it is observed. `state`: starting, up, down or stuck."""
+
+    name: str
+    driver: str = ""
+    scope: str = ""
+    interval_s: float = 0.0
+    state: str = ""
+    failures: int = 0
+    observations: int = 0
+    fragments: int = 0
+    error_rate: float = 0.0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    last_success_at: datetime | None = None
+    last_error: str = ""
+    next_in_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+    longest_block_s: float = 0.0
+
+
 class Status(Struct, frozen=True):
     """The server: what runs and how it does."""
 
@@ -195,6 +217,7 @@ class Status(Struct, frozen=True):
     bus: dict[str, Any] = field(default_factory=dict[str, Any])
     tasks: tuple[TaskStatus, ...] = ()
     sources: tuple[SourceStatus, ...] = ()
+    intake: tuple[IntakeSource, ...] = ()
     streams: int = 0
     tokens_required: bool = False
     dashboard_built: bool = False
