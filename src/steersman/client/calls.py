@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Struct, field
 
 from steersman.client import shapes
-from steersman.client.errors import BadAnswer, error_of
+from steersman.client.errors import UNREADABLE, BadAnswer, error_of
+from steersman.kernel.errors import InvalidInput
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
 from steersman.kinds.fragment import StateFragment
 
@@ -22,12 +23,17 @@ T = TypeVar("T")
 API = "/api/v1"
 PAGE_DEFAULT = 1000
 ANSWER_TIMEOUT_S = 30.0
+PATH_MAX_CHARS = 16 * 1024
+"""The longest address that a server reads."""
+EVENTS = "text/event-stream"
+RECORDING = "application/vnd.steersman.recording"
 PUSH_BATCH_MAX_BYTES = 4 * 1024 * 1024
 """A push is cut into requests of this size: half of what a server takes by default."""
 
 
 class Call(Struct, Generic[T]):
-    """One request. `read` makes the result from the answer's body; `repeatable`: asking twice is harmless."""
+    """One request. `read` makes the result from the answer's body; `repeatable`: asking twice is harmless;
+    `media_type`: what the answer must be, of a stream."""
 
     method: str
     path: str
@@ -36,6 +42,7 @@ class Call(Struct, Generic[T]):
     headers: dict[str, str] = field(default_factory=dict[str, str])
     timeout_s: float = ANSWER_TIMEOUT_S
     repeatable: bool = True
+    media_type: str = ""
 
 
 class Page(Struct, frozen=True):
@@ -159,11 +166,15 @@ def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
 
 
 def batches(fragments: Iterable[StateFragment | Mapping[str, Any]]) -> Iterable[list[bytes]]:
-    """Fragments encoded and cut into pushes that a server takes."""
+    """Fragments encoded and cut into pushes that a server takes. Raises `InvalidInput` where JSON can't
+    hold one; what came before it may have been pushed."""
     lines: list[bytes] = []
     size = 0
-    for fragment in fragments:
-        line = msgspec.json.encode(fragment)
+    for index, fragment in enumerate(fragments):
+        try:
+            line = msgspec.json.encode(fragment)
+        except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise InvalidInput(f"fragment {index} can't be written as JSON: {error}") from error
         if lines and size + len(line) + 1 > PUSH_BATCH_MAX_BYTES:
             yield lines
             lines, size = [], 0
@@ -228,23 +239,24 @@ def revoke_token(token_id: str) -> Call[None]:
 def watch(kinds: Iterable[EntityType], after: int | None) -> Call[None]:
     """The event stream; its body is read by `watching.WatchSession`."""
     query = [("kinds", kind.value) for kind in kinds]
-    headers = {"accept": "text/event-stream", "cache-control": "no-store"}
+    headers = {"accept": EVENTS, "accept-encoding": "identity", "cache-control": "no-store"}
     if after is not None:
         headers["last-event-id"] = str(after)
-    return Call("GET", _path("watch", query=query), _nothing, headers=headers)
+    return Call("GET", _path("watch", query=query), _nothing, headers=headers, media_type=EVENTS)
 
 
 def recording(limit_s: float | None = None) -> Call[None]:
     """The stream of a recording's bytes; it ends by itself, whole, after `limit_s`."""
     query = [("seconds", f"{limit_s:g}")] if limit_s is not None else []
-    return Call("GET", _path("recording", query=query), _nothing)
+    headers = {"accept": RECORDING, "accept-encoding": "identity"}
+    return Call("GET", _path("recording", query=query), _nothing, headers=headers, media_type=RECORDING)
 
 
 def read_entity(body: bytes | msgspec.Raw) -> CanonicalEntity:
     """An entity as the class of its type. Raises `BadAnswer`."""
     try:
         return _by_type[_typed.decode(body).entity_type].decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadAnswer(f"an entity in the answer can't be read: {error}") from None
 
 
@@ -259,7 +271,7 @@ def _reader(kind: type[T]) -> Callable[[bytes], T]:
     def read(body: bytes) -> T:
         try:
             return decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadAnswer(f"the answer is not what this client expects: {error}") from None
 
     return read
@@ -275,8 +287,19 @@ def _nothing(_body: bytes) -> None:
 
 
 def _path(*parts: str, query: Sequence[tuple[str, str]] = ()) -> str:
-    path = "/".join((API, *(quote(part, safe="") for part in parts)))
-    return f"{path}?{urlencode(query)}" if query else path
+    try:
+        path = "/".join((API, *map(_segment, parts)))
+        path = f"{path}?{urlencode(query)}" if query else path
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"a name holds what is no text: {error.reason}") from error
+    if len(path) > PATH_MAX_CHARS:
+        raise InvalidInput(f"names and filters take more than {PATH_MAX_CHARS} characters; ask in parts")
+    return path
+
+
+def _segment(text: str) -> str:
+    # The HTTP library would take bare dots for a way up, and ask for another path.
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
 def _entity_path(kind: EntityType, entity_id: str, scope: str | None, *more: str) -> str:

@@ -24,6 +24,8 @@ from steersman.kernel.errors import (
 )
 
 BODY_SHOWN_CHARS = 200
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading JSON of somebody else may raise."""
 _MEMBERS = frozenset({"type", "title", "status", "detail", "code", "instance"})
 
 
@@ -130,7 +132,7 @@ def error_of(status: int, body: bytes) -> ApiError:
     """The error behind an answer. An answer that is no problem+json gives the family of its status."""
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         problem = {}
     detail = problem.get("detail")
     if not isinstance(detail, str):

@@ -6,9 +6,10 @@ The library takes a quarter of a second to import, so it is imported when the fi
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -141,9 +142,10 @@ class Transport(_Shared):
         attempt = 0
         while True:
             attempt += 1
+            end_s = self.now_s() + call.timeout_s
             try:
                 with self._open(call, stream=False) as response:
-                    body = _within(response.iter_bytes())
+                    body = _within(self._in_time(response.iter_bytes(), call, end_s))
                     return call.read(check(response.status_code, body))
             except SteersmanError as error:
                 delay_s = self.delay_s(call, error, attempt)
@@ -157,6 +159,7 @@ class Transport(_Shared):
         with self._open(call, stream=True) as response:
             if response.status_code != 200:
                 raise error_of(response.status_code, _within(response.iter_bytes()))
+            check_stream(call, response.headers)
             yield self._translated(response.iter_raw(), call)
 
     def pause(self, seconds: float) -> None:
@@ -197,6 +200,13 @@ class Transport(_Shared):
             yield from chunks
         except httpx2.HTTPError as error:
             raise self.meant(error, call) from error
+
+    def _in_time(self, chunks: Iterator[bytes], call: Call[Any], end_s: float) -> Iterator[bytes]:
+        """The chunks, as long as the call has time: each alone may come in time and the whole never end."""
+        for chunk in chunks:
+            if self.now_s() > end_s:
+                raise self.meant(TimeoutError(), call)
+            yield chunk
 
     def _connected(self) -> httpx2.Client:
         import httpx2  # see the module's docstring
@@ -242,6 +252,7 @@ class AsyncTransport(_Shared):
         async with self._open(call, stream=True) as response:
             if response.status_code != 200:
                 raise error_of(response.status_code, await _within_async(response.aiter_bytes()))
+            check_stream(call, response.headers)
             yield response.aiter_raw()
 
     async def pause(self, seconds: float) -> None:
@@ -273,6 +284,17 @@ class AsyncTransport(_Shared):
             raise self.meant(error, call) from error
 
 
+def check_stream(call: Call[Any], headers: Mapping[str, str]) -> None:
+    """Raise `BadAnswer` where an answer without end is not of the kind that was asked for."""
+    given = headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = headers.get("content-encoding", "identity")
+    if given != call.media_type or encoding != "identity":
+        raise BadAnswer(
+            f"the answer is {given[:80] or 'of no type'} ({encoding[:40]}), not {call.media_type}; is it a "
+            "Steersman that answers, and does a proxy leave streams alone?"
+        )
+
+
 def _within(chunks: Iterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
@@ -296,5 +318,10 @@ async def _within_async(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def _is_local(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return ip.is_loopback or ip.is_unspecified

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from steersman.client import calls
-from steersman.client.errors import ApiError, ApiTooMany, ApiUnavailable, BadAnswer
+from steersman.client.errors import UNREADABLE, ApiError, ApiTooMany, ApiUnavailable, BadAnswer, NotReachable
 from steersman.client.shapes import Gone, Resync
 from steersman.client.sse import EventParser, ServerEvent
 from steersman.kernel.errors import SteersmanError, Unavailable
@@ -22,6 +22,8 @@ from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType
 
 SILENCE_MAX_S = 45.0
 """Three heartbeats: a stream that is quiet for longer is dead."""
+ID_MAX_CHARS = 18
+"""The longest event id: a revision, within 60 bits."""
 PATIENCE_S = 300.0
 """How long a watch that was cut tries to come back before it gives up."""
 RECONNECT = Backoff(first_s=0.5, max_s=15.0)
@@ -76,13 +78,15 @@ class WatchSession:
         Raises the error where trying again makes no sense: the server refuses us, it never answered at all,
         or it has been away for `PATIENCE_S`. `now_s` is monotonic time.
         """
-        passing = error is None or isinstance(error, Unavailable | ApiTooMany)
+        if error is None:
+            error = NotReachable("the server ended the stream of events")
+        passing = isinstance(error, Unavailable | ApiTooMany)
         if isinstance(error, ApiError) and not isinstance(error, ApiUnavailable | ApiTooMany):
             passing = False
         if self._lost_at_s is None:
             self._lost_at_s = now_s
         too_long = now_s - self._lost_at_s > PATIENCE_S
-        if error is not None and (not passing or not self._greeted or too_long):
+        if not passing or not self._greeted or too_long:
             raise error
         self._failures += 1
         asked_s = (self._parser.retry_ms or 0) / 1000 if self._failures == 1 else 0.0
@@ -100,7 +104,7 @@ class WatchSession:
                 if event.name == "resync":
                     self._told.clear()
                     return Resync(mark.revision, mark.reason)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadAnswer(f"a {event.name} event of the stream can't be read: {error}") from None
         return None  # bye, and events of a newer server
 
@@ -112,7 +116,7 @@ class WatchSession:
         return change
 
     def _reach(self, event_id: str) -> None:
-        if not event_id.isdigit():
+        if not (event_id.isascii() and event_id.isdigit() and len(event_id) <= ID_MAX_CHARS):
             raise BadAnswer(f"the stream has an event id that is no revision: {event_id[:40]!r}")
         revision = int(event_id)
         if revision != self.after:
