@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from steersman.drivers.api import Observation, SourceError
 from steersman.kernel.clock import SystemClock
@@ -314,6 +315,27 @@ async def test_what_is_gone_becomes_a_tombstone() -> None:
         await asyncio.sleep(11)
         assert world.bus.get(EntityType.NODE, "n1") is None
         assert world.bus.get(EntityType.NODE, "n1", deleted=True) is not None
+
+
+async def test_what_is_left_out_of_a_whole_picture_becomes_a_tombstone() -> None:
+    """A job that ended while nobody was here to see it does not stay in the picture for ever."""
+    driver = ScriptedDriver()
+    seen = {"n1": ["a"], "n2": ["a"], "n3": ["a", "b"], "n4": ["b"]}
+
+    async def whole() -> Observation:
+        return Observation(fragments=[node_fragment("n1")], whole=(EntityType.NODE,))
+
+    driver.script = whole
+    async with observing(source_of("a", driver, interval_s=10.0)) as world:
+        for name, sources in seen.items():  # as a checkpoint brings them back
+            world.bus.put_many(
+                [structs.replace(node_fragment(name), source=source) for source in sources]
+                + [structs.replace(node_fragment(name), source="a", labels={"cluster": "other"})]
+            )
+        await asyncio.sleep(1)
+        here = {e.entity_id for e in world.bus.entities(EntityType.NODE, scope="")}
+        assert here == {"n1", "n3", "n4"}, "what others tell of too is not this source's to end"
+        assert len(list(world.bus.entities(EntityType.NODE, scope="other"))) == len(seen)
 
 
 async def test_a_big_observation_lets_others_run_between_slices() -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import Unavailable
 from steersman.kernel.ids import Rng
-from steersman.kinds.entity import EntityKey
+from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
 
 
@@ -34,12 +34,16 @@ class Observation(Struct):
 
     - `fragments`: with true observation times (the sample's, not the call's, where the system tells).
     - `gone`: entities that the system says no longer exist; they become tombstones.
+    - `whole`: entity types of which `fragments` has everything there is. What this source alone told of, also
+      before a restart, and does not tell now is gone. Said once, with the first whole look, by drivers
+      that tell `gone` by themselves from then on: looking through all entities has its price.
     - `complete`: False where part of the picture is missing though the rest is good; `warnings` say what.
     - `drift`: shapes that this driver did not know (an unknown state word, a renamed metric), one line each.
     """
 
     fragments: list[StateFragment] = field(default_factory=list[StateFragment])
     gone: list[EntityKey] = field(default_factory=list[EntityKey])
+    whole: tuple[EntityType, ...] = ()
     complete: bool = True
     warnings: list[str] = field(default_factory=list[str])
     drift: list[str] = field(default_factory=list[str])

@@ -17,7 +17,7 @@ of intake's own knowledge; a heartbeat of the source `steersman` says that intak
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, cast
 
@@ -32,9 +32,10 @@ from steersman.kernel.redact import error_text
 from steersman.kernel.retry import Backoff
 from steersman.kernel.steps import Stepped
 from steersman.kernel.tasks import ALWAYS, Supervisor, TasksLeft, ended_within
+from steersman.kinds.entity import EntityKey
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.settings import CONCURRENCY, OWN_SOURCE
-from steersman.observe.inlet import Inlet, salvaged, slices
+from steersman.observe.inlet import SLICE_MAX, Inlet, salvaged, slices
 from steersman.observe.judge import STUCK, UP, Record, SourceHealth, shortened
 from steersman.observe.registry import Source
 from steersman.state.outcome import REFUSED
@@ -332,7 +333,8 @@ class _Round:
                     refused += 1
                     if refused == 1 and outcome.error is not None:
                         warnings.append(f"refused: {outcome.error.detail}")
-        for key in seen.gone:
+        gone = [*seen.gone, *[key async for key in self._unspoken(seen)]]
+        for key in gone:
             inlet.forget(key, began_at)
         if refused > 1:
             warnings.append(f"{refused} fragments were refused in all")
@@ -344,6 +346,18 @@ class _Round:
         self._publish("")
         if was != UP:
             _log.info("source_up", source=self.source.name, fragments=len(ready), took_s=round(took_s, 3))
+
+    async def _unspoken(self, seen: Observation) -> AsyncIterator[EntityKey]:
+        """What this source alone told of and, though it has told all there is of that type, does not now."""
+        told = {fragment.key for fragment in seen.fragments} if seen.whole else set[EntityKey]()
+        for entity_type in seen.whole:
+            known = self._intake.inlet.bus.entities(entity_type, scope=self.source.scope)
+            for count, entity in enumerate(known, 1):
+                key = EntityKey(entity.entity_type, entity.scope, entity.entity_id)
+                if key not in told and tuple(entity.sources) == (self.source.name,):
+                    yield key
+                if count % SLICE_MAX == 0:
+                    await self._intake.clock.sleep(0)  # others first
 
     def _checked(self, fragments: list[StateFragment], drift: list[str]) -> list[StateFragment]:
         """The fragments with clean fields and in this source's own name."""

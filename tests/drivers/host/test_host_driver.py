@@ -56,6 +56,22 @@ async def test_a_job_and_its_gpu_know_each_other(tmp_path: Path) -> None:
         await driver.close()
 
 
+@pytest.mark.parametrize(
+    ("jobs", "whole"),
+    [([], (EntityType.JOB,)), (["no-such-program-here"], (EntityType.JOB,)), (["no-such-user"], ())],
+)
+async def test_the_first_look_at_jobs_is_the_whole_of_them(jobs: list[str], whole: tuple[str, ...]) -> None:
+    """So that jobs of before a restart vanish; not where the look had its gaps, and only once."""
+    rules = [JobRule(j, process=j, user="no-such-user-here" if "user" in j else None) for j in jobs]
+    options = HostOptions(gpus=False, jobs=rules)
+    driver = HostDriver(options, CONTEXT, HostParts(machine=FakeMachine("n1")))
+    try:
+        assert (await driver.observe()).whole == whole
+        assert (await driver.observe()).whole == ()
+    finally:
+        await driver.close()
+
+
 class PassingClock(ManualClock):
     """Sleeping takes virtual time alone."""
 

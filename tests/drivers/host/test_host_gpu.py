@@ -101,6 +101,20 @@ def test_mig_instances_belong_to_their_parent() -> None:
     assert part.fields["gpu_memory_used"] == 2 << 30
 
 
+def test_a_mig_instance_is_gone_when_its_gpu_is_divided_anew() -> None:
+    library = FakeNvmlLibrary([FakeGpu(uuid="GPU-0", mig={7: "1g.10gb", 9: "1g.10gb"})])
+    memory = GpuMemory()
+    assert picture(library, memory).gone == []
+    library.gpus[0].lost = True
+    assert picture(library, memory).gone == [], "a GPU that does not answer says nothing of its instances"
+    library.gpus[0].lost = False
+    library.gpus[0].mig = {9: "1g.10gb"}
+    assert picture(library, memory).gone == ["GPU-0/7"]
+    library.gpus[0].mig = None
+    assert picture(library, memory).gone == ["GPU-0/9"]
+    assert picture(library, memory).gone == [], "said once"
+
+
 def test_the_job_of_a_gpu_is_told_where_there_is_one() -> None:
     library = FakeNvmlLibrary(
         [

@@ -80,6 +80,7 @@ class HostDriver:
         self._processes = Processes(options.jobs, parts.root / "proc")
         self._tracker: JobTracker | None = None
         self._table_before: ProcessTable | None = None
+        self._jobs_whole = False
         self._snapshots = Snapshots(options.files, options.baselines)
         self._prober = parts.prober
         self._probes: Probes | None = None
@@ -125,6 +126,9 @@ class HostDriver:
             self._tell_gpus(seen, at, picture)
         if jobs is not None:
             self._tell_jobs(seen, at, jobs, picture)
+        if not self._jobs_whole and (not self._options.jobs or (jobs is not None and not jobs.warnings)):
+            # Jobs that ended, or were taken out of the configuration, while nobody was here to see it.
+            self._jobs_whole, seen.whole = True, (EntityType.JOB,)
         for endpoint in endpoints or []:
             self._tell(
                 seen, EntityType.SERVICE, endpoint.endpoint.name, endpoint.observed_at, endpoint.fields
@@ -272,6 +276,7 @@ class HostDriver:
     def _tell_gpus(self, seen: Observation, at: datetime, picture: GpuPicture) -> None:
         self._note(seen, picture.warnings)
         seen.drift.extend(picture.drift)
+        seen.gone.extend(EntityKey(EntityType.GPU, self._context.scope, gone) for gone in picture.gone)
         for gpu in picture.gpus:
             labels = {**gpu.labels, "node": self._node}
             fields = {**gpu.fields, "node": self._node}

@@ -22,10 +22,12 @@ class GpuFacts(Struct):
 
 
 class GpuPicture(Struct):
-    """All GPUs, how many can be used (None where nobody knows), and what is missing."""
+    """All GPUs, how many can be used (None where nobody knows), MIG instances that are no more, and what is
+    missing. A whole GPU that no longer answers is lost, not gone."""
 
     count: int | None = None
     gpus: list[GpuFacts] = field(default_factory=list[GpuFacts])
+    gone: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
     drift: list[str] = field(default_factory=list[str])
     shares: list[tuple[str, GpuReading]] = field(default_factory=list[tuple[str, GpuReading]])
@@ -45,6 +47,7 @@ class GpuMemory:
 
     def __init__(self) -> None:
         self._by_index: dict[int, GpuReading] = {}
+        self._parts: dict[str, str] = {}
 
     def picture(self, reading: NvmlReading, presence: Presence, jobs: dict[int, str] | None) -> GpuPicture:
         """The picture from an answer of NVML. `jobs` maps process ids to job ids; None where not known."""
@@ -59,6 +62,8 @@ class GpuMemory:
         answered = {gpu.uuid for gpu in whole}
         self._by_index.update({gpu.index: gpu for gpu in whole})
         reasons = dict(reading.lost)
+        sound = {gpu.uuid for gpu in whole if gpu.index not in reasons}
+        seen.gone = self._gone_parts(reading, sound)
         for index, last in self._by_index.items():
             if last.uuid in answered:
                 continue
@@ -74,6 +79,15 @@ class GpuMemory:
             missing = presence.nvidia_bound - len(whole) - len(reading.lost)
             seen.warnings.append(f"{missing} NVIDIA device(s) on the PCI bus are not listed by NVML")
         return seen
+
+    def _gone_parts(self, reading: NvmlReading, sound: set[str]) -> list[str]:
+        """MIG instances that their GPU, which answered in full, no longer has: it was divided anew."""
+        parts = {entity_id(gpu): gpu.parent for gpu in reading.gpus if gpu.parent is not None}
+        gone: list[str] = []
+        if not reading.warnings:  # a slot that could not be read looks like an empty one
+            gone = [part for part, parent in self._parts.items() if part not in parts and parent in sound]
+        self._parts = {part: parent for part, parent in self._parts.items() if part not in gone} | parts
+        return gone
 
 
 def without_nvml(presence: Presence) -> GpuPicture:
