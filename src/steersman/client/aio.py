@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 from steersman.client import calls, shapes
@@ -53,7 +53,7 @@ class AsyncSteersman:
         fields: Iterable[str] = (),
         search: str = "",
         page: int = calls.PAGE_DEFAULT,
-    ) -> AsyncIterator[CanonicalEntity]:
+    ) -> AsyncGenerator[CanonicalEntity]:
         """Entities that match, page by page as they are taken. `fields`: comparisons as text,
         `temperature_celsius>=80`."""
         pager = calls.Pager(
@@ -81,7 +81,7 @@ class AsyncSteersman:
             [await self._transport.run(calls.push(lines)) for lines in calls.batches(fragments)]
         )
 
-    async def watch(self, kinds: Kinds = (), *, after: int | None = None) -> AsyncIterator[Change]:
+    async def watch(self, kinds: Kinds = (), *, after: int | None = None) -> AsyncGenerator[Change]:
         """Changes as they come, until the iterator is closed. A cut connection is taken up again without a
         gap and without repeats; a `Resync` says that the list must be read."""
         session = WatchSession(read_kinds(kinds), after, self._rng)
@@ -96,7 +96,7 @@ class AsyncSteersman:
                 failure = error
             await self._transport.pause(session.cut(failure, self._transport.now_s()))
 
-    async def record(self, limit_s: float | None = None) -> AsyncIterator[bytes]:
+    async def record(self, limit_s: float | None = None) -> AsyncGenerator[bytes]:
         """The bytes of a recording of what arrives from now on, until the iterator is closed. One that ends
         by itself after `limit_s` is whole; one that is closed early is good up to its last frame."""
         async with self._transport.stream(calls.recording(limit_s)) as chunks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from steersman.client import calls, shapes
@@ -53,7 +53,7 @@ class Steersman:
         fields: Iterable[str] = (),
         search: str = "",
         page: int = calls.PAGE_DEFAULT,
-    ) -> Iterator[CanonicalEntity]:
+    ) -> Generator[CanonicalEntity]:
         """Entities that match, page by page as they are taken. `fields`: comparisons as text,
         `temperature_celsius>=80`."""
         pager = calls.Pager(
@@ -78,7 +78,7 @@ class Steersman:
         """Push fragments, in as many requests as it takes; each fragment gets its verdict."""
         return calls.together([self._transport.run(calls.push(lines)) for lines in calls.batches(fragments)])
 
-    def watch(self, kinds: Kinds = (), *, after: int | None = None) -> Iterator[Change]:
+    def watch(self, kinds: Kinds = (), *, after: int | None = None) -> Generator[Change]:
         """Changes as they come, until the iterator is closed. A cut connection is taken up again without a
         gap and without repeats; a `Resync` says that the list must be read."""
         session = WatchSession(read_kinds(kinds), after, self._rng)
@@ -92,7 +92,7 @@ class Steersman:
                 failure = error
             self._transport.pause(session.cut(failure, self._transport.now_s()))
 
-    def record(self, limit_s: float | None = None) -> Iterator[bytes]:
+    def record(self, limit_s: float | None = None) -> Generator[bytes]:
         """The bytes of a recording of what arrives from now on, until the iterator is closed. One that ends
         by itself after `limit_s` is whole; one that is closed early is good up to its last frame."""
         with self._transport.stream(calls.recording(limit_s)) as chunks:
