@@ -434,6 +434,21 @@ def test_what_was_pushed_once_by_a_source_that_promised_nothing_is_unknown_ten_m
     assert entity.freshness != "fresh"
 
 
+def test_a_witness_that_goes_on_speaking_and_leaves_the_field_out_has_said_that_it_is_over() -> None:
+    """No request, no error rate: absent is neither zero nor a source that is down."""
+    bus, clock = world()
+    declare(bus, "probe")
+    bus.put(said(clock.now(), "probe", entity_type=SERVICE, up=True, error_rate=0.6))
+    healths: list[HealthState] = []
+    for _ in range(10):
+        clock.advance(10)
+        bus.put(said(clock.now(), "probe", entity_type=SERVICE, up=True))
+        entity = bus.get(SERVICE, "n1")
+        assert entity is not None
+        healths.append(entity.health_state)
+    assert (healths[0], healths[-1]) == (CRITICAL, HEALTHY)
+
+
 # ---- what people read
 
 

@@ -89,19 +89,26 @@ class Standing(NamedTuple):
     """Where an entity stands: its values, the class of each, and the class of the whole.
 
     `values` is not to be changed: it may be a fragment's own dict. `change_s` is in how many seconds a class
-    may change if nothing is heard, or earlier; infinite where time changes nothing.
+    may change if nothing is heard, or earlier; infinite where time changes nothing. `lingering` are the
+    fields that are out of date because their source no longer speaks of the entity at all. One that goes on
+    speaking and leaves a field out says that there is no such value now; from silence nothing follows.
     """
 
     values: Mapping[str, Any]
     states: dict[str, str]
     state: str
     change_s: float
+    lingering: frozenset[str] = frozenset()
 
     @property
     def signature(self) -> str:
         """All classes in one word: what silence may change, and what subscribers are then told of. Equal to
         `state` where every field is fresh."""
-        late = [f"{name} {state}" for name, state in self.states.items() if state != FRESH]
+        late = [
+            f"{name} {state}{' lingers' if name in self.lingering else ''}"
+            for name, state in self.states.items()
+            if state != FRESH
+        ]
         return intern(f"{self.state}: {', '.join(late)}") if late else self.state
 
 
@@ -151,7 +158,24 @@ def standing_of(
         state = FRESH
     else:
         state = STALE
-    return Standing(values, states, state, change_s)
+    late = [name for name, state in states.items() if state != FRESH]
+    if not late:
+        return Standing(values, states, state, change_s)
+    speaking, left_s = _speaking(layers, now)
+    lingering = frozenset(name for name in late if fields[name].layer.source.name not in speaking)
+    return Standing(values, states, state, min(change_s, left_s), lingering)
+
+
+def _speaking(layers: tuple[Layer, ...], now: Arrival) -> tuple[set[str], float]:
+    """The sources that still speak of the entity, and in how many seconds the first of them may no longer."""
+    names: set[str] = set()
+    change_s = _NO_CHANGE
+    for layer in layers:
+        state, left_s = judge_field(Written(None, layer, layer), VOLATILE, now)
+        if state == FRESH:
+            names.add(layer.source.name)
+            change_s = min(change_s, left_s)
+    return names, change_s
 
 
 def _by_word(layers: tuple[Layer, ...], now: Arrival) -> tuple[str, float]:

@@ -133,7 +133,7 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
     standing = standing_of(entity_type, layers, now)
     values, states = standing.values, standing.states
     signals, outdated = _signals(standing)
-    health, reasons = judge_health(entity_type, signals, now.wall, outdated, values)
+    health, reasons = judge_health(entity_type, signals, now.wall, outdated, _known(standing))
     if len(layers) == 1:
         score = score_of_one(entity_type, layers[0], states, now)
     else:
@@ -173,7 +173,7 @@ def snapshot_of(
     """The values and the health, without the rest: for history."""
     standing = standing_of(entity_type, layers, now)
     signals, outdated = _signals(standing)
-    health, _ = judge_health(entity_type, signals, now.wall, outdated, standing.values)
+    health, _ = judge_health(entity_type, signals, now.wall, outdated, _known(standing))
     return standing.values, health
 
 
@@ -197,7 +197,7 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
         fields={name: _explain_field(entity_type, name, w, layers, now) for name, w in fields.items()},
         labels=labels,
         freshness=freshness_of(entity_type, layers, now),
-        health=health_of(entity_type, signals, now.wall, outdated, standing.values),
+        health=health_of(entity_type, signals, now.wall, outdated, _known(standing)),
         confidence=confidence_of(entity_type, layers, now, fields, standing.states),
         sources=tuple(sources[name].status(now) for name in sorted(sources)),
     )
@@ -243,6 +243,14 @@ def _signals(standing: Standing) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     if not outdated:
         return standing.values, outdated
     return {name: v for name, v in standing.values.items() if name not in outdated}, outdated
+
+
+def _known(standing: Standing) -> Mapping[str, Any]:
+    """The current values, and the last words of sources that no longer speak of the entity."""
+    if len(standing.lingering) == len(standing.states):
+        return standing.values
+    states, lingering = standing.states, standing.lingering
+    return {n: v for n, v in standing.values.items() if states[n] == FRESH or n in lingering}
 
 
 def _explain_field(

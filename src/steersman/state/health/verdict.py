@@ -80,7 +80,8 @@ def judge_health(
     entity_type: EntityType, signals: Signals, now: datetime, outdated: Mapping[str, str], known: Signals
 ) -> tuple[HealthState, tuple[HealthReason, ...]]:
     """Health and reasons. `signals` are the current fields; `outdated` gives the class of those that are
-    known but stale or expired; `known` has the values of both."""
+    known but stale or expired; `known` has the current values, and the last words of those who no longer
+    speak of the entity."""
     compiled = _compiled(entity_type)
     conditions = _planned(compiled, signals, now) if compiled.planned else ()
     for entry, condition in conditions:
