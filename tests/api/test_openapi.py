@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from steersman.api.openapi import ANSWERS, error_codes
-from steersman.api.routes import ROUTES, Route
+from steersman.api.routes import ROUTES, Role, Route
 from steersman.kernel.errors import SteersmanError
+from steersman.kinds.fragment import StateFragment
 
 
 @pytest.fixture
@@ -81,3 +82,64 @@ def test_error_codes_are_unique_and_each_family_keeps_its_status() -> None:
     for code, cls in error_codes().items():
         assert issubclass(cls, SteersmanError)
         assert 400 <= cls.status <= 599, code
+
+
+def codes_of(operation: dict[str, Any]) -> set[str]:
+    """Every code that the document gives an operation, but those of faults and of a store that is away."""
+    said = [one["description"].removeprefix("Codes: ") for one in operation["responses"].values()]
+    return {code for one in said for code in one.split(", ") if re.fullmatch("[a-z_]+", code)} - FAULTS
+
+
+FAULTS = {"internal", "unavailable", "not_ready", "streams_ended", "body_timed_out", "too_many_tokens"}
+FAULTS |= {"too_many", "too_many_streams"}
+"""Not to be had by a request alone; tests of their own provoke them."""
+
+
+async def provoke(route: Route, world: Any, guarded: Any) -> set[str]:
+    """The codes of all that can be done wrong with a route."""
+    path = route.path.replace("{type}", "node").replace("{id}", "n1").replace("{name}", "StateFragment")
+    admin = await world.bearer("admin")
+    other = route.path.replace("{type}", "nodle").replace("{id}", "nobody").replace("{name}", "Nothing")
+    wrong = [
+        (path + "?no_such=1", {}, b""),
+        (path + "?" + "type=a&" * 80, {}, b""),
+        (path, {"host": "evil.example"}, b""),
+        (path, {"sec-fetch-site": "cross-site"}, b""),
+        (other, {}, b""),
+        (other.replace("nodle", "node"), {}, b""),
+        ("/api/v1/entities/node/twice" + path.partition("/n1")[2] if "node/n1" in path else path, {}, b""),
+        (path + "?type=nodle", {}, b""),
+        (path + "?kinds=nodle", {}, b""),
+        (path + "?cursor=x", {}, b""),
+    ]
+    if route.method == "POST":
+        json = {"content-type": "application/json"}
+        wrong += [(path, {}, b"x"), (path, json, b"{"), (path, json, b" " * 9_000_000)]
+        wrong += [(path, json, b'{"name": "x", "role": "king"}')]
+    seen: set[str] = set()
+    for address, headers, body in wrong:
+        if route.name in ("watch", "recording") and "?" not in address and not headers:
+            continue  # these would go on and on
+        answer = await world.http.request(route.method, address, headers={**admin, **headers}, content=body)
+        seen.add(answer.json().get("code", "") if answer.status_code >= 400 else "")
+    viewer = await guarded.bearer("viewer")
+    for headers in (
+        {},
+        viewer if route.role is not Role.VIEWER else {},
+        *[{"authorization": "Bearer x"}] * 22,
+    ):
+        answer = await guarded.http.request(route.method, path, headers=headers)
+        seen.add(answer.json().get("code", "") if answer.status_code >= 400 else "")
+    return seen - {""}
+
+
+@pytest.mark.parametrize("route", [r for r in ROUTES if r.documented], ids=lambda r: r.name)
+async def test_each_error_of_the_document_occurs_and_each_that_occurs_is_in_it(
+    route: Route, world: Any, guarded: Any, document: dict[str, Any], fragment: Any
+) -> None:
+    """Goal: who reads the document knows which codes to match on, and none that can never come."""
+    for cluster in ("a", "b"):
+        world.bus.put(msgspec.convert({**fragment("twice"), "labels": {"cluster": cluster}}, StateFragment))
+    seen = await provoke(route, world, guarded)
+    told = codes_of(document["paths"][route.path][route.method.lower()])
+    assert (told - seen, seen - told - FAULTS) == (set(), set())

@@ -70,6 +70,8 @@ PUSH = HEAD.replace(b"GET /healthz", b"POST /api/v1/fragments") + b"content-type
         (HEAD + b"transfer-encoding: xchunked\r\n\r\nhello", 400, "request_malformed"),
         (PUSH + b"transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 400, "request_malformed"),
         (HEAD + b"host: evil.example\r\n\r\n", 400, "request_malformed"),
+        (HEAD + b"authorization: Bearer a\r\n" * 2 + b"\r\n", 400, "request_malformed"),
+        (PUSH + b"content-type: text/plain\r\ncontent-length: 0\r\n\r\n", 400, "request_malformed"),
         (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "request_malformed"),
         (b"GET /healthz HTTP/1.1\r\nhost: [::1]evil.example\r\n\r\n", 400, "request_malformed"),
         (b"CONNECT localhost:1 HTTP/1.1\r\nhost: localhost:1\r\n\r\n", 400, "request_malformed"),

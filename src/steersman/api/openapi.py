@@ -21,7 +21,7 @@ from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
 from steersman.api.entities import EntityPage
 from steersman.api.problems import InvalidParameter, UnknownParameter
 from steersman.api.recording import SECONDS_MAX
-from steersman.api.routes import ROUTES, Role, Route
+from steersman.api.routes import API, ROUTES, Role, Route
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
 from steersman.api.tokens import TokenList
 from steersman.api.watch import Bye, Gone, Hello, Resync
@@ -111,8 +111,7 @@ COMMON_ERRORS: tuple[type[SteersmanError], ...] = (
     SteersmanError,
     Unavailable,
 )
-GATED_ERRORS: tuple[type[SteersmanError], ...] = (TokenNeeded, TokenInvalid, RoleTooLow, TooManyFailures)
-OPEN_ERRORS: tuple[type[SteersmanError], ...] = (HostNotAllowed, CrossSite)
+GATED_ERRORS: tuple[type[SteersmanError], ...] = (TokenNeeded, TokenInvalid, TooManyFailures)
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
@@ -248,9 +247,13 @@ def _responses(route: Route, codes: dict[str, type[SteersmanError]]) -> dict[str
     if route.name == "get_entity":
         fine["headers"] = {"ETag": {"schema": {"type": "string"}}}
         responses["304"] = {"description": "It has not changed since the tag that was sent"}
-    errors: list[type[SteersmanError]] = [*COMMON_ERRORS, *OPEN_ERRORS]
+    errors: list[type[SteersmanError]] = [*COMMON_ERRORS, HostNotAllowed]
+    if route.path.startswith(API):
+        errors.append(CrossSite)
     if route.role is not None:
         errors += GATED_ERRORS
+        if route.role > min(Role):
+            errors.append(RoleTooLow)
     errors += [codes[code] for code in route.errors]
     by_status: dict[int, list[str]] = {}
     for error in errors:

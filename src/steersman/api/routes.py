@@ -123,7 +123,14 @@ ROUTES: tuple[Route, ...] = (
         f"{API}/tokens",
         A,
         "Make a token; the answer alone holds its secret",
-        ("body_malformed", "unsupported_media_type", "too_large", "too_many_tokens", "body_timed_out"),
+        (
+            "body_malformed",
+            "invalid_input",
+            "unsupported_media_type",
+            "too_large",
+            "too_many_tokens",
+            "body_timed_out",
+        ),
     ),
     Route("revoke_token", "DELETE", f"{API}/tokens/{{id}}", A, "Revoke a token", ("token_not_found",)),
     Route(

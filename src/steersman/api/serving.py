@@ -37,6 +37,8 @@ LINGER_S = 5.0
 destroy an answer that was not read yet, and reading on for ever would hold the connection for ever."""
 SHUTDOWN_TIMEOUT_S = 5
 """How long answers that are under way may still take when the server ends."""
+SINGLE = (b"host", b"authorization", b"content-type", b"content-encoding", b"origin")
+"""Headers by which something is decided, and of which a request has one."""
 CONNECTIONS_SPARE = 1024
 """Connections beside those of event streams."""
 
@@ -123,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_arrived()
         if self.parser.should_upgrade():
             return  # it is read again, see `_feed`
-        self._check_host()
+        self._check_head()
         self._in_body = True
         super().on_headers_complete()
 
@@ -228,11 +230,17 @@ class BoundedProtocol(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join([*lines, b"", b""])
 
-    def _check_host(self) -> None:
-        """One request names one host (RFC 9112, 3.2): of two, another program may obey the other."""
-        hosts = [value.strip().decode("latin-1") for name, value in self.headers if name == b"host"]
-        needed = self.parser.get_http_version() == "1.1"
-        if len(hosts) > 1 or (needed and not hosts) or (hosts and hosts[0] and not HOST.fullmatch(hosts[0])):
+    def _check_head(self) -> None:
+        """One request names one host, one caller, one type (RFC 9112, 3.2; RFC 9110, 5.3): of two, another
+        program on the way may obey the other."""
+        names = [name for name, _ in self.headers]
+        twice = next((name for name in SINGLE if names.count(name) > 1), None)
+        if twice is not None:
+            self._refuse(RequestMalformed(f"the request has more than one header {twice.decode()}"))
+        host = next(
+            (value.strip().decode("latin-1") for name, value in self.headers if name == b"host"), None
+        )
+        if (host is None and self.parser.get_http_version() == "1.1") or (host and not HOST.fullmatch(host)):
             self._refuse(RequestMalformed("a request has one Host header, which is a name or an address"))
 
     def _refuse(self, error: SteersmanError) -> None:
