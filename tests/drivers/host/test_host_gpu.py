@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pynvml
 import pytest
 
 from steersman.drivers.host.fake import FakeGpu, FakeNvmlLibrary
@@ -80,6 +83,35 @@ def test_a_gpu_that_nvml_lists_no_more_is_missed() -> None:
     seen = picture(library, memory)
     assert seen.count == 1
     assert "no longer listed" in seen.warnings[0]
+
+
+def test_a_lost_gpu_stays_missed_when_the_others_move_up() -> None:
+    """The driver was loaded anew: what had index 1 has index 0 now, where the lost one was."""
+    library = FakeNvmlLibrary()
+    memory = GpuMemory()
+    picture(library, memory)
+    del library.gpus[0]
+    library.gpus[0].index = 0
+    seen = picture(library, memory)
+    assert [(gpu.entity_id, gpu.fields["lost"]) for gpu in seen.gpus] == [("GPU-1", False), ("GPU-0", True)]
+    assert "GPU 0 (GPU-0" in seen.warnings[0]
+
+
+def test_a_gpu_that_is_lost_while_it_is_read_is_lost_and_not_half_told() -> None:
+    class LosesItsInstances(FakeNvmlLibrary):
+        def nvmlDeviceGetMaxMigDeviceCount(self, _handle: Any) -> int:  # noqa: N802 - pynvml's own name
+            if self.gpus[0].name == "falling":
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+            return super().nvmlDeviceGetMaxMigDeviceCount(_handle)
+
+    library = LosesItsInstances([FakeGpu(uuid="GPU-0", mig={7: "1g.10gb"})])
+    memory = GpuMemory()
+    picture(library, memory)
+    library.gpus[0].name = "falling"
+    seen = picture(library, memory)
+    assert [(gpu.entity_id, gpu.fields["lost"]) for gpu in seen.gpus] == [("GPU-0", True)]
+    assert seen.count == 0
+    assert seen.gone == []
 
 
 def test_a_gpu_that_was_lost_before_we_looked_is_counted_on_the_bus() -> None:

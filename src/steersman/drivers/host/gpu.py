@@ -43,10 +43,11 @@ class GpuPicture(Struct):
 
 
 class GpuMemory:
-    """Which GPU had which index and address when it last answered: a lost one can't be asked its name."""
+    """Every GPU as it last answered, by UUID: a lost one can't be asked its name. Not by index: when a driver
+    is loaded anew, the GPUs behind a lost one move up and would stand in its place."""
 
     def __init__(self) -> None:
-        self._by_index: dict[int, GpuReading] = {}
+        self._last: dict[str, GpuReading] = {}
         self._parts: dict[str, str] = {}
 
     def picture(self, reading: NvmlReading, presence: Presence, jobs: dict[int, str] | None) -> GpuPicture:
@@ -60,16 +61,16 @@ class GpuMemory:
             owners = facts.fields.get("assigned_job_ids") or [facts.fields.get("assigned_job_id")]
             seen.shares.extend((owner, gpu) for owner in owners if owner)
         answered = {gpu.uuid for gpu in whole}
-        self._by_index.update({gpu.index: gpu for gpu in whole})
+        self._last.update({gpu.uuid: gpu for gpu in whole})
         reasons = dict(reading.lost)
         sound = {gpu.uuid for gpu in whole if gpu.index not in reasons}
         seen.gone = self._gone_parts(reading, sound)
-        for index, last in self._by_index.items():
+        for last in self._last.values():
             if last.uuid in answered:
                 continue
-            reason = reasons.pop(index, "no longer listed by NVML")
+            reason = reasons.pop(last.index, "no longer listed by NVML")
             where = f" at {last.pci_bus_id}" if last.pci_bus_id else ""
-            seen.warnings.append(f"GPU {index} ({last.uuid}{where}) does not answer: {reason}")
+            seen.warnings.append(f"GPU {last.index} ({last.uuid}{where}) does not answer: {reason}")
             facts = _identity(last, reading.driver_version)
             facts.fields["lost"] = True
             seen.gpus.append(facts)

@@ -123,7 +123,8 @@ class Nvml:
         for index in range(min(count, GPUS_MAX)):
             try:
                 handle = library.nvmlDeviceGetHandleByIndex(index)
-                reading.gpus.extend(self._read_device(handle, index, reading))
+                # All of it or nothing: one that is lost halfway is lost.
+                reading.gpus.extend([*self._read_device(handle, index, reading)])
             except library.NVMLError as error:
                 if error.value in _library_codes(library):
                     self.close()
