@@ -6,6 +6,7 @@ import pytest
 from bus_facts import NODE, at, declare, said, value_of, world
 
 from steersman.state.bus import StateBus
+from steersman.state.limits import BusFull, EntityTooWide
 from steersman.state.sources import SourceStatus
 
 
@@ -97,3 +98,42 @@ def test_an_old_arrival_told_late_does_not_unhear_a_source(late_s: float) -> Non
     assert status(bus).silent_s == 0.0
     assert bus.get(NODE, "n2") is not None
     assert clock.monotonic() == 0.0
+
+
+def test_a_sender_with_another_name_in_each_of_its_lives_locks_no_entity() -> None:
+    """An agent that pushes under its pod's name: the 33rd pod must be heard like the first."""
+    bus, clock = world()
+    for n in range(100):
+        clock.advance(3600)
+        assert bus.put(said(clock.now(), f"pod-{n}", cpu_utilization=n / 100)).verdict in {
+            "created",
+            "merged",
+        }
+    entity = bus.get(NODE, "n1")
+    assert entity is not None
+    assert len(entity.sources) <= 32
+    assert value_of(bus, "cpu_utilization") == 0.99
+
+
+def test_no_living_source_makes_room_for_another() -> None:
+    bus, clock = world(sources_per_entity_max=2)
+    bus.put(said(clock.now(), "a", cpu_utilization=0.1))
+    bus.put(said(clock.now(), "b", memory_utilization=0.1))
+    with pytest.raises(EntityTooWide, match="3 sources"):
+        bus.put(said(clock.now(), "c", gpu_count=1))
+    assert sorted(getattr(bus.get(NODE, "n1"), "sources", ())) == ["a", "b"]
+
+
+def test_sources_that_nobody_declared_and_that_hold_nothing_make_room() -> None:
+    bus, clock = world(sources_max=10, tombstone_ttl_s=10.0)
+    declare(bus, "kept")
+    for n in range(9):
+        bus.put(said(clock.now(), f"pod-{n}", f"n{n}", cpu_utilization=0.5))
+    with pytest.raises(BusFull):
+        bus.put(said(clock.now(), "pod-x", "nx", cpu_utilization=0.5))
+    for n in range(1, 9):
+        bus.forget(NODE, f"n{n}")
+    clock.advance(61)
+    bus.sweep()
+    assert bus.put(said(clock.now(), "pod-y", "ny", cpu_utilization=0.5)).verdict == "created"
+    assert {source.name for source in bus.sources()} == {"kept", "pod-0", "pod-y"}

@@ -44,7 +44,7 @@ from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcom
 from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
 from steersman.state.upkeep import Upkeep
 from steersman.state.view import Explanation, Picture, entity_of, explanation_of
-from steersman.state.width import check_width
+from steersman.state.width import check_width, room_made
 
 SWEEP_MAX = 500
 """Entities that one sweep looks at: a few milliseconds of work at most."""
@@ -77,7 +77,7 @@ class StateBus:
         self._limits = limits if limits is not None else BusLimits()
         self._index = Index()
         self._tables = self._index.tables
-        self._sources = Sources(self._limits)
+        self._sources = Sources(self._limits, self._index.sources, self._clock.monotonic)
         self._revision = first_revision
         self._ceiling: float = NEVER
         self._log = ChangeLog(first_revision, self._limits.changes_max)
@@ -205,8 +205,9 @@ class StateBus:
         if cell.rejects(source, observed_at):
             self._counts["stale"] += 1
             return MergeOutcome(STALE, fragment, before)
-        check_width(before, layer, self._limits)
-        layers = stacked(before, layer)
+        kept = room_made(before, layer, self._limits, arrival)
+        check_width(kept, layer, self._limits)
+        layers = stacked(kept, layer)
         verdict = judge(before, layer) if before else CREATED
         if not before:
             cell.ghost = ()

@@ -91,6 +91,10 @@ class Index:
             for cells in scopes.values():
                 yield from cells.values()
 
+    def sources(self) -> set[str]:
+        """The names of all sources that hold something."""
+        return {layer.source.name for cell in self.cells() for layer in (*cell.layers, *cell.ghost)}
+
     def _order(self, entity_type: EntityType, scope: str) -> list[str]:
         """The ids in order. What came since the last time is sorted in, which is cheap for a list that is in
         order but for its end; a list that was handed out is never changed."""

@@ -6,6 +6,7 @@ with the default cadence and priority 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from msgspec import Struct
@@ -22,6 +23,10 @@ FRESH_CADENCES = 2.0
 """What was said so many cadences ago is still fresh: one scrape may be missed."""
 DEAD_AFTER_CADENCES = 5.0
 """A source silent for longer than this many cadences is dead: five scrapes missed in a row."""
+
+
+SEARCH_GAP_S = 60.0
+"""How often all are looked through for such as hold nothing, where there is no room for another."""
 
 
 class SourceInfo(Struct, frozen=True):
@@ -129,8 +134,13 @@ class Source:
 class Sources:
     """All sources by name."""
 
-    def __init__(self, limits: BusLimits) -> None:
+    def __init__(
+        self, limits: BusLimits, in_use: Callable[[], set[str]], monotonic: Callable[[], float]
+    ) -> None:
         self._limits = limits
+        self._in_use = in_use
+        self._monotonic = monotonic
+        self._searched_s = float("-inf")
         self._by_name: dict[str, Source] = {}
 
     def declare(self, info: SourceInfo) -> Source:
@@ -162,7 +172,7 @@ class Sources:
 
     def _add(self, info: SourceInfo, *, declared: bool) -> Source:
         limit = self._limits.sources_max
-        if len(self._by_name) >= limit:
+        if len(self._by_name) >= limit and not self._make_room():
             raise BusFull(
                 f"source {info.name!r} is one too many: the bus knows {limit} sources; "
                 "push under fewer names",
@@ -170,3 +180,17 @@ class Sources:
             )
         source = self._by_name[info.name] = Source(info, declared=declared)
         return source
+
+    def _make_room(self) -> bool:
+        """Forget the sources that nobody declared and that hold nothing any more: senders that take another
+        name with each of their lives. Whether there were any. The search takes tens of milliseconds in a large
+        fleet, so it is not made for each one who is refused."""
+        now_s = self._monotonic()
+        if now_s - self._searched_s < SEARCH_GAP_S:
+            return False
+        self._searched_s = now_s
+        used = self._in_use()
+        idle = [name for name, s in self._by_name.items() if not s.declared and name not in used]
+        for name in idle:
+            del self._by_name[name]
+        return bool(idle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.state.layer import CLEARED, Layer, written_fields, written_labels
+from steersman.state.layer import CLEARED, Arrival, Layer, written_fields, written_labels
 from steersman.state.limits import BusLimits, EntityTooWide
 
 
@@ -34,3 +34,17 @@ def check_width(before: tuple[Layer, ...], new: Layer, limits: BusLimits) -> Non
             raise EntityTooWide(
                 f"{fragment.key} would have {count} {what}; at most {limit} are kept", limit=limit
             )
+
+
+def room_made(before: tuple[Layer, ...], new: Layer, limits: BusLimits, now: Arrival) -> tuple[Layer, ...]:
+    """The layers that stay when a new source comes to an entity that has as many as it may have: without
+    those of the source that is dead the longest. A sender that takes another name with each of its lives would
+    else lock the entity for all who come later. Where none is dead, all stay."""
+    names = {layer.source.name for layer in before}
+    if new.source.name in names or len(names) < limits.sources_per_entity_max:
+        return before
+    dead = [layer.source for layer in before if layer.source.is_dead(now)]
+    if not dead:
+        return before
+    longest = max(dead, key=lambda source: source.silence_s(now))
+    return tuple(layer for layer in before if layer.source is not longest)
