@@ -183,8 +183,8 @@ class Sources:
 
     def _make_room(self) -> bool:
         """Forget the sources that nobody declared and that hold nothing any more: senders that take another
-        name with each of their lives. Whether there were any. The search takes tens of milliseconds in a large
-        fleet, so it is not made for each one who is refused."""
+        name with each of their lives. Whether there were any. The search takes tens of milliseconds in a
+        large fleet, so it is not made for each one who is refused."""
         now_s = self._monotonic()
         if now_s - self._searched_s < SEARCH_GAP_S:
             return False

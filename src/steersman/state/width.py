@@ -38,8 +38,8 @@ def check_width(before: tuple[Layer, ...], new: Layer, limits: BusLimits) -> Non
 
 def room_made(before: tuple[Layer, ...], new: Layer, limits: BusLimits, now: Arrival) -> tuple[Layer, ...]:
     """The layers that stay when a new source comes to an entity that has as many as it may have: without
-    those of the source that is dead the longest. A sender that takes another name with each of its lives would
-    else lock the entity for all who come later. Where none is dead, all stay."""
+    those of the source that is dead the longest. A sender that takes another name with each of its lives
+    would else lock the entity for all who come later. Where none is dead, all stay."""
     names = {layer.source.name for layer in before}
     if new.source.name in names or len(names) < limits.sources_per_entity_max:
         return before
