@@ -273,3 +273,14 @@ def test_a_table_that_was_only_kept_gives_the_first_picture_its_cpu_use() -> Non
     tracker.begin(table(100.0, process(10, rules=(0,), cpu_s=1.0)))
     seen = tracker.picture(table(100.5, process(10, rules=(0,), cpu_s=2.0)), BOOTED)
     assert [job.fields["cpu_utilization"] for job in seen.jobs] == [0.5]
+
+
+def test_a_job_that_runs_again_has_no_exit_code_of_its_last_run() -> None:
+    rule = JobRule("t", process="train", per="rule")
+    zombie = process(10, rules=(0,), state="Z", exit_status=3 << 8)
+    _, failed, again = follow(
+        rule, table(100, zombie), table(101), table(102, process(20, rules=(0,), start=10_150))
+    )
+    assert (failed.jobs[0].fields["exit_code"], failed.jobs[0].clear) == (3, ())
+    assert again.jobs[0].fields["job_state"] == "running"
+    assert again.jobs[0].clear == ("exit_code",)

@@ -290,7 +290,7 @@ class HostDriver:
                 if gpus is None or gpus.count is None
                 else {**job.fields, **gpus.of_job(job.entity_id)}
             )
-            self._tell(seen, EntityType.JOB, job.entity_id, at, fields, job.labels)
+            self._tell(seen, EntityType.JOB, job.entity_id, at, fields, job.labels, job.clear)
         seen.gone.extend(EntityKey(EntityType.JOB, self._context.scope, gone) for gone in jobs.gone)
 
     def _tell_files(self, seen: Observation, at: datetime, picture: FilesPicture) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from steersman.drivers.host.nvml import GpuReading, NvmlReading
 from steersman.drivers.host.presence import Presence
 
+_OF_JOBS = ("assigned_job_id", "assigned_job_ids")
 KNOWN_RECOVERY = frozenset({"none", "gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset"})
 
 
@@ -160,8 +161,9 @@ def _facts(gpu: GpuReading, driver_version: str | None, jobs: dict[int, str] | N
         owners = sorted({jobs[pid] for pid in gpu.processes if pid in jobs})
         if len(owners) == 1:
             facts.fields["assigned_job_id"] = owners[0]
-        else:
-            facts.clear = ("assigned_job_id",)
-            if owners:  # several jobs share it: said, not guessed
-                facts.fields["assigned_job_ids"] = owners
+        elif owners:  # several jobs share it: said, not guessed
+            facts.fields["assigned_job_ids"] = owners
+        facts.clear = tuple(name for name in _OF_JOBS if name not in facts.fields)
+    if action in KNOWN_RECOVERY:
+        facts.clear += ("recovery_action_name",)
     return facts

@@ -26,11 +26,16 @@ _DEAD = frozenset("ZXx")
 
 
 class JobFacts(Struct):
-    """What is to be told of one job."""
+    """What is to be told of one job. A job that runs has no exit code, whatever its last run had."""
 
     entity_id: str
     fields: dict[str, Any]
     labels: dict[str, str]
+
+    @property
+    def clear(self) -> tuple[str, ...]:
+        """Fields that are no more."""
+        return () if "exit_code" in self.fields else ("exit_code",)
 
 
 class JobPicture(Struct):
