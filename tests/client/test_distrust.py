@@ -12,7 +12,7 @@ import pytest
 
 from steersman.client import AsyncSteersman, Steersman, calls
 from steersman.client.errors import AnswerTimedOut, ApiInvalidInput, BadAnswer, NotReachable
-from steersman.client.transport import AsyncTransport, Transport
+from steersman.client.transport import CONNECTIONS_MAX, AsyncTransport, Transport
 from steersman.client.watching import WatchSession
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.ids import seeded_rng
@@ -163,3 +163,17 @@ async def test_a_fragment_that_json_can_not_hold_is_named(fragment: dict[str, An
 def test_a_proxy_of_the_environment_is_for_other_machines_alone(host: str, proxied: bool) -> None:
     """Goal: a token for this machine goes to no proxy, and one for elsewhere the way the user set."""
     assert Transport(f"http://{host}:7440", None, "test").options()["trust_env"] is proxied
+
+
+async def test_a_client_whose_connections_are_all_in_use_says_so(world: Any, address: str) -> None:
+    """Goal: twenty open watches are not mistaken for a server that does not answer."""
+    async with AsyncSteersman(address) as plane, contextlib.AsyncExitStack() as stack:
+        transport = AsyncTransport(address, None, "test")
+        stack.push_async_callback(transport.close)
+        for _ in range(CONNECTIONS_MAX):
+            await stack.enter_async_context(transport.stream(calls.watch((), None)))
+        call = calls.whoami()
+        call.timeout_s, call.repeatable = 0.3, False
+        with pytest.raises(AnswerTimedOut, match="connections of this client are in use"):
+            await transport.run(call)
+        assert (await plane.whoami()).anonymous

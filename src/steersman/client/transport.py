@@ -40,6 +40,8 @@ ANSWER_MAX_BYTES = 256 * MIB
 ATTEMPTS = 3
 RETRY = Backoff(first_s=0.2, max_s=2.0)
 CONNECTIONS_MAX = 20
+POOL_SHARE = 0.9
+"""How much of its time a call may wait for a free connection: less than all, so that the error can say so."""
 
 
 def base_url(server: str) -> str:
@@ -94,7 +96,9 @@ class _Shared:
             "url": self.address + call.path,
             "content": call.body,
             "headers": call.headers,
-            "timeout": httpx2.Timeout(call.timeout_s, connect=CONNECT_TIMEOUT_S, read=read_s),
+            "timeout": httpx2.Timeout(
+                call.timeout_s, connect=CONNECT_TIMEOUT_S, read=read_s, pool=POOL_SHARE * call.timeout_s
+            ),
         }
 
     def meant(self, error: Exception, call: Call[Any]) -> SteersmanError:
@@ -104,6 +108,12 @@ class _Shared:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return NotReachable(
                 f"no Steersman answers at {self.address}; is it running? `steersman up` starts one",
+                server=self.address,
+            )
+        if isinstance(error, httpx2.PoolTimeout):
+            return AnswerTimedOut(
+                f"all {CONNECTIONS_MAX} connections of this client are in use (an open watch holds one); end "
+                "some, or use another client",
                 server=self.address,
             )
         if isinstance(error, httpx2.TimeoutException | TimeoutError):
