@@ -279,3 +279,23 @@ async def test_trailers_are_no_headers(address: str) -> None:
         await talk(address, head + b"2\r\n[]\r\n0\r\ncontent-type: application/json\r\n\r\n")
     )
     assert (status, body["code"]) == (415, "unsupported_media_type")
+
+
+async def test_a_caller_that_has_said_all_still_gets_its_answer(address: str, fragment: Make) -> None:
+    """Goal: `nc -N` and the like, which close their side of the connection behind the request."""
+    body = msgspec.json.encode([fragment("n1")])
+    head = PUSH.replace(b"connection: close\r\n", b"") + b"content-length: %d\r\n\r\n" % len(body)
+    async with connection(address) as (reader, writer):
+        writer.write(head + body)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+
+
+async def test_a_caller_that_closes_in_the_middle_is_let_go(address: str, world: Any) -> None:
+    for sent in (HEAD[:20], PUSH + b"content-length: 10\r\n\r\n["):
+        async with connection(address) as (reader, writer):
+            writer.write(sent)
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 20) == b""

@@ -162,6 +162,15 @@ class BoundedProtocol(HttpToolsProtocol):
             # The end of a body that was answered before, or an empty line: nothing else would end the wait.
             self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
 
+    def eof_received(self) -> bool | None:  # pyright: ignore[reportIncompatibleMethodOverride] - None there
+        """The caller sends nothing more (`nc -N`). One whose request is whole still gets the answer to it; a
+        stream that has begun ends, as that is how a reader that went is noticed."""
+        answering = self.cycle
+        if not answering or self._in_body or answering.response_started:
+            return None
+        answering.keep_alive = False
+        return True
+
     def shutdown(self) -> None:
         """End with the server: at once where nothing is under way any more."""
         if self._refused:
