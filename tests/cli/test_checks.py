@@ -8,11 +8,12 @@ import pytest
 from msgspec import structs
 
 from steersman.cli.checks import FAIL, OK, WARN, check_access, check_clock, check_server, check_sources
-from steersman.client.shapes import SourceStatus, Status, TaskStatus, WhoAmI
+from steersman.client.shapes import Status, TaskStatus, WhoAmI
+from steersman.kinds.explanation import SourceStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = Status("1.0", NOW, NOW, 60.0, ready=True, dashboard_built=True)
-SOURCE = SourceStatus("a", "host", "alive", 10.0, declared=True, silent_s=3.0)
+SOURCE = SourceStatus("a", "host", 10.0, priority=0, declared=True, state="alive", silent_s=3.0)
 
 
 def verdicts(status: Status, own: str = "1.0") -> dict[str, str]:

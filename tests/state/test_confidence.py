@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.kinds.entity import EntityType
+from steersman.kinds.explanation import Confidence
 from steersman.state.bus import StateBus
-from steersman.state.confidence import Confidence
 
 
 def confidence(bus: StateBus, kind: EntityType = NODE) -> Confidence:

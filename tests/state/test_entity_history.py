@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.explanation import EntityHistory
 from steersman.state.bus import StateBus
-from steersman.state.history import EntityHistory, History
+from steersman.state.history import History
 
 
 def history(bus: StateBus, kind: EntityType = NODE, entity_id: str = "n1") -> EntityHistory:

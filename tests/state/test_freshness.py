@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.explanation import Freshness
 from steersman.state.bus import StateBus
-from steersman.state.freshness import Freshness, Standing, standing_of
+from steersman.state.freshness import Standing, standing_of
 from steersman.state.layer import Arrival, Layer, Stamp
 from steersman.state.sources import Source, SourceInfo
 

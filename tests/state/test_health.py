@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.explanation import HealthVerdict
 from steersman.kinds.fields import FIELDS
 from steersman.state.health.table import (
     Comparison,
@@ -22,7 +23,7 @@ from steersman.state.health.table import (
     problems,
     table_for,
 )
-from steersman.state.health.verdict import HealthVerdict, health_of
+from steersman.state.health.verdict import health_of
 
 CRITICAL, DEGRADED, WARNING = HealthState.CRITICAL, HealthState.DEGRADED, HealthState.WARNING
 HEALTHY, UNKNOWN = HealthState.HEALTHY, HealthState.UNKNOWN

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from bus_facts import NODE, at, declare, said, value_of, world
 
+from steersman.kinds.explanation import SourceStatus
 from steersman.state.bus import StateBus
 from steersman.state.limits import BusFull, EntityTooWide
-from steersman.state.sources import SourceStatus
 
 
 def status(bus: StateBus, name: str = "a") -> SourceStatus:

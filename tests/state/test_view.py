@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from test_merge_properties import fragments
 
 from steersman.kinds.entity import ENTITY_CLASSES, EntityType
+from steersman.kinds.explanation import Explanation
 from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
-from steersman.state.view import Explanation
 
 
 def explained(bus: StateBus, kind: EntityType = NODE, entity_id: str = "n1") -> Explanation:

@@ -27,10 +27,9 @@ from steersman.api.tokens import TokenList
 from steersman.api.watch import Bye, Gone, Hello, Resync
 from steersman.kernel.errors import PROBLEM_MEDIA_TYPE, SteersmanError, Unavailable
 from steersman.kinds.entity import ENTITY_CLASSES
+from steersman.kinds.explanation import EntityHistory, Explanation
 from steersman.kinds.fragment import StateFragment
 from steersman.observe.push import PushAnswer
-from steersman.state.history import EntityHistory
-from steersman.state.view import Explanation
 
 JSON = "application/json"
 REF = "#/components/schemas/"

@@ -14,7 +14,7 @@ import msgspec
 
 from steersman.kernel.redact import MASK, is_secret_key, redact, redact_text
 from steersman.kinds.entity import CanonicalEntity
-from steersman.state.view import Explanation, FieldExplanation
+from steersman.kinds.explanation import Explanation, FieldExplanation
 
 E = TypeVar("E", bound=CanonicalEntity)
 

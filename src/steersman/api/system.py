@@ -15,9 +15,9 @@ from steersman.api.problems import NotReady
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.redact import redact_text
 from steersman.kernel.tasks import FAILED, STUCK, TaskSnapshot
+from steersman.kinds.explanation import SourceStatus
 from steersman.kinds.schema import PUBLISHED, schema_of
 from steersman.observe.judge import SourceHealth
-from steersman.state.sources import SourceStatus
 
 STORE_ANSWER_MAX_S = 2.0
 """How long the store may take to answer for `/readyz`."""

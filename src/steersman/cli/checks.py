@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from steersman.cli.units import one_line, show_age
 
 if TYPE_CHECKING:
-    from steersman.client.shapes import SourceStatus, Status, WhoAmI
+    from steersman.client.shapes import Status, WhoAmI
+    from steersman.kinds.explanation import SourceStatus
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 

@@ -11,8 +11,8 @@ from steersman.cli.get import SCOPE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
-    from steersman.client.shapes import Explanation
     from steersman.kinds.entity import CanonicalEntity
+    from steersman.kinds.explanation import Explanation
 
 TARGET = (
     Option(("KIND",), "KIND/NAME, or a kind with the name behind it", "KIND/NAME"),

@@ -11,7 +11,7 @@ from steersman.cli.exits import DONE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
-    from steersman.client.shapes import Explanation
+    from steersman.kinds.explanation import Explanation
 
 OPTIONS = (
     *TARGET,

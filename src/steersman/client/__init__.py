@@ -13,18 +13,8 @@ from steersman.client.aio import AsyncSteersman
 from steersman.client.arguments import DEFAULT_SERVER
 from steersman.client.blocking import Steersman
 from steersman.client.errors import AnswerTimedOut, ApiError, BadAnswer, NotReachable
-from steersman.client.shapes import (
-    EntityHistory,
-    Explanation,
-    Gone,
-    IssuedToken,
-    PushAnswer,
-    Resync,
-    SourceStatus,
-    Status,
-    TokenInfo,
-    WhoAmI,
-)
+from steersman.client.shapes import Gone, IssuedToken, PushAnswer, Resync, Status, TokenInfo, WhoAmI
+from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 
 __all__ = [
     "DEFAULT_SERVER",

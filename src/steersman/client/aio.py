@@ -12,6 +12,7 @@ from steersman.client.watching import Change, WatchSession
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import CanonicalEntity, HealthState
+from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
@@ -67,11 +68,11 @@ class AsyncSteersman:
         """One entity; `scope` may be left out where only one matches."""
         return await self._transport.run(calls.entity(read_kind(kind), entity_id, scope))
 
-    async def explain(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.Explanation:
+    async def explain(self, kind: Kind, entity_id: str, scope: str | None = None) -> Explanation:
         """Where its values come from, and why health and confidence are what they are."""
         return await self._transport.run(calls.explain(read_kind(kind), entity_id, scope))
 
-    async def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.EntityHistory:
+    async def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> EntityHistory:
         """How it was lately."""
         return await self._transport.run(calls.history(read_kind(kind), entity_id, scope))
 
@@ -103,7 +104,7 @@ class AsyncSteersman:
             async for chunk in chunks:
                 yield chunk
 
-    async def sources(self) -> list[shapes.SourceStatus]:
+    async def sources(self) -> list[SourceStatus]:
         """Sources and how they do."""
         return await self._transport.run(calls.sources())
 

@@ -12,6 +12,7 @@ from steersman.client.watching import Change, WatchSession
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import CanonicalEntity, HealthState
+from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
@@ -66,11 +67,11 @@ class Steersman:
         """One entity; `scope` may be left out where only one matches."""
         return self._transport.run(calls.entity(read_kind(kind), entity_id, scope))
 
-    def explain(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.Explanation:
+    def explain(self, kind: Kind, entity_id: str, scope: str | None = None) -> Explanation:
         """Where its values come from, and why health and confidence are what they are."""
         return self._transport.run(calls.explain(read_kind(kind), entity_id, scope))
 
-    def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> shapes.EntityHistory:
+    def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> EntityHistory:
         """How it was lately."""
         return self._transport.run(calls.history(read_kind(kind), entity_id, scope))
 
@@ -98,7 +99,7 @@ class Steersman:
         with self._transport.stream(calls.recording(limit_s)) as chunks:
             yield from chunks
 
-    def sources(self) -> list[shapes.SourceStatus]:
+    def sources(self) -> list[SourceStatus]:
         """Sources and how they do."""
         return self._transport.run(calls.sources())
 

@@ -16,6 +16,7 @@ from steersman.client import shapes
 from steersman.client.errors import UNREADABLE, BadAnswer, error_of
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
+from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 T = TypeVar("T")
@@ -144,14 +145,14 @@ def entity(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[C
     return Call("GET", _entity_path(kind, entity_id, scope), read_entity)
 
 
-def explain(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[shapes.Explanation]:
+def explain(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[Explanation]:
     """Where an entity's values come from."""
-    return Call("GET", _entity_path(kind, entity_id, scope, "explain"), _reader(shapes.Explanation))
+    return Call("GET", _entity_path(kind, entity_id, scope, "explain"), _reader(Explanation))
 
 
-def history(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[shapes.EntityHistory]:
+def history(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[EntityHistory]:
     """How an entity was lately."""
-    return Call("GET", _entity_path(kind, entity_id, scope, "history"), _reader(shapes.EntityHistory))
+    return Call("GET", _entity_path(kind, entity_id, scope, "history"), _reader(EntityHistory))
 
 
 def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
@@ -199,9 +200,9 @@ def together(answers: Sequence[shapes.PushAnswer]) -> shapes.PushAnswer:
     )
 
 
-def sources() -> Call[list[shapes.SourceStatus]]:
+def sources() -> Call[list[SourceStatus]]:
     """Sources and how they do."""
-    return Call("GET", _path("sources"), _items(shapes.SourceStatus))
+    return Call("GET", _path("sources"), _items(SourceStatus))
 
 
 def status() -> Call[shapes.Status]:

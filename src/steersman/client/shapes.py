@@ -1,7 +1,7 @@
 """What the API answers, as the client reads it. Unknown members are ignored: a newer server may say more.
 
-The API makes these answers from Structs of its own rooms, which a client must not depend on; a test holds the
-two sides to each other.
+What is told of an entity has its nouns in `kinds.explanation`. The rest the API makes from Structs of its own
+rooms, which a client must not depend on; a test holds the two sides to each other.
 """
 
 from __future__ import annotations
@@ -11,139 +11,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from steersman.kinds.entity import EntityKey, EntityType, HealthReason, HealthState
-
-
-class SourceStatus(Struct, frozen=True):
-    """A source: `state` is alive, failing, silent or unheard."""
-
-    name: str
-    source_type: str
-    state: str
-    cadence_s: float
-    priority: int = 0
-    declared: bool = False
-    heard_at: datetime | None = None
-    silent_s: float | None = None
-    failures: int = 0
-    detail: str = ""
-
-
-class OtherWord(Struct, frozen=True):
-    """What another source says of the same field, which lost to a newer word."""
-
-    source: str
-    value: Any
-    observed_at: datetime
-
-
-class FieldExplanation(Struct, frozen=True):
-    """A field with its provenance."""
-
-    value: Any
-    source: str
-    source_type: str
-    observed_at: datetime
-    received_at: datetime
-    age_s: float
-    freshness: str
-    pace: str
-    unit: str
-    skewed: bool = False
-    cleared: bool = False
-    others: tuple[OtherWord, ...] = ()
-
-
-class LabelExplanation(Struct, frozen=True):
-    """A label with its provenance."""
-
-    value: str
-    source: str
-    observed_at: datetime
-
-
-class FieldFreshness(Struct, frozen=True):
-    """A field's age and class."""
-
-    age_s: float
-    state: str
-    pace: str
-    source: str
-
-
-class Freshness(Struct, frozen=True):
-    """An entity's freshness, rolled up from its fields."""
-
-    state: str
-    age_s: float
-    fields: dict[str, FieldFreshness] = field(default_factory=dict[str, FieldFreshness])
-
-
-class Condition(Struct, frozen=True):
-    """A planned state that holds."""
-
-    name: str
-    detail: str
-
-
-class HealthVerdict(Struct, frozen=True):
-    """Health with the rules that spoke, and those that could not be judged."""
-
-    health: HealthState
-    reasons: tuple[HealthReason, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    unjudged: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    table: str = ""
-
-
-class ConfidenceItem(Struct, frozen=True):
-    """One factor of a confidence."""
-
-    name: str
-    score: float
-    detail: str
-
-
-class Confidence(Struct, frozen=True):
-    """A score from 0 to 1: the product of its items'."""
-
-    score: float
-    items: tuple[ConfidenceItem, ...] = ()
-
-
-class Explanation(Struct, frozen=True):
-    """Why an entity looks as it does."""
-
-    key: EntityKey
-    revision: int
-    fields: dict[str, FieldExplanation]
-    labels: dict[str, LabelExplanation]
-    freshness: Freshness
-    health: HealthVerdict
-    confidence: Confidence
-    sources: tuple[SourceStatus, ...] = ()
-    deleted_at: datetime | None = None
-
-
-class HealthChange(Struct, frozen=True):
-    """The health an entity took on, and when that was noticed."""
-
-    at: datetime
-    health: HealthState
-
-
-class Sample(Struct, frozen=True):
-    """Numeric fields at one moment."""
-
-    at: datetime
-    values: dict[str, float]
-
-
-class EntityHistory(Struct, frozen=True):
-    """Recent samples and changes of health, oldest first."""
-
-    samples: tuple[Sample, ...] = ()
-    health: tuple[HealthChange, ...] = ()
+from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.explanation import SourceStatus
 
 
 class PushResult(Struct, frozen=True):

@@ -15,14 +15,14 @@ from datetime import datetime
 from steersman.kernel.clock import Clock, SystemClock, as_utc
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
+from steersman.kinds.explanation import EntityHistory, Explanation, Freshness, SourceStatus
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
 from steersman.state.drift import DriftLog, DriftSignal
 from steersman.state.feed import EntityFilter, Feed, Pump, Subscription
-from steersman.state.freshness import FRESH, Freshness, freshness_of
+from steersman.state.freshness import FRESH, freshness_of
 from steersman.state.health.verdict import is_timed
-from steersman.state.history import EntityHistory
 from steersman.state.index import Index
 from steersman.state.layer import (
     Arrival,
@@ -41,9 +41,9 @@ from steersman.state.limits import (
     RevisionsExhausted,
 )
 from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
-from steersman.state.sources import Source, SourceInfo, Sources, SourceStatus
+from steersman.state.sources import Source, SourceInfo, Sources
 from steersman.state.upkeep import Upkeep
-from steersman.state.view import Explanation, Picture, entity_of, explanation_of
+from steersman.state.view import Picture, entity_of, explanation_of
 from steersman.state.width import check_width, room_made
 
 SWEEP_MAX = 500

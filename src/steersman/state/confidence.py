@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from msgspec import Struct
-
 from steersman.kinds.entity import EVENT, EntityType
+from steersman.kinds.explanation import Confidence, ConfidenceItem
 from steersman.kinds.fields import FIELDS
 from steersman.state.freshness import FRESH, STALE, judge_field, pace_of
 from steersman.state.layer import CLEARED, Arrival, Layer, Written, said_fields
@@ -33,21 +32,6 @@ _EXPECTED = {
     entity_type: tuple(spec.name for spec in specs.values() if spec.expected)
     for entity_type, specs in FIELDS.items()
 }
-
-
-class ConfidenceItem(Struct, frozen=True):
-    """One factor and what it was worked out from."""
-
-    name: str
-    score: float
-    detail: str
-
-
-class Confidence(Struct, frozen=True):
-    """The product of the items' scores."""
-
-    score: float
-    items: tuple[ConfidenceItem, ...]
 
 
 def confidence_of(

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any, NamedTuple
 
-from msgspec import Struct
-
 from steersman.kinds.entity import EVENT, SLOW, STATIC, VOLATILE, EntityType
+from steersman.kinds.explanation import FieldFreshness, Freshness
 from steersman.kinds.fields import FIELDS
 from steersman.state.layer import CLEARED, Arrival, Layer, Written, age_s, written_fields
 from steersman.state.sources import DEAD_AFTER_CADENCES, FRESH_CADENCES
@@ -28,27 +27,6 @@ SLOW_FACTOR = 10.0
 cadence of 15 s, where a latency is long out of date."""
 
 _NO_CHANGE = float("inf")
-
-
-class FieldFreshness(Struct, frozen=True):
-    """One field: its age, its class, and what it was judged by."""
-
-    age_s: float
-    state: str
-    pace: str
-    source: str
-
-
-class Freshness(Struct, frozen=True):
-    """An entity: `age_s` is that of its newest observation.
-
-    `state`: expired where nothing is still current; fresh where every expected field that is known is fresh;
-    stale between the two. Fields of pace `event` do not count.
-    """
-
-    state: str
-    age_s: float
-    fields: dict[str, FieldFreshness]
 
 
 def pace_of(entity_type: EntityType, name: str) -> str:

@@ -7,36 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import Struct
-
 from steersman.kinds.entity import HealthState
+from steersman.kinds.explanation import EntityHistory, HealthChange, Sample
 
 _NAN = float("nan")
 _IDLE_NAMES_MAX = 16
 """Names without a value that are let be: looking for them costs more than they take."""
 _WHOLE_MAX = 2**64
 """Whole numbers beyond it (whoever puts them in) may not fit a float."""
-
-
-class HealthChange(Struct, frozen=True):
-    """The health an entity took on, and when that was noticed."""
-
-    at: datetime
-    health: HealthState
-
-
-class Sample(Struct, frozen=True):
-    """The numeric fields at one moment; a field without a value then is left out."""
-
-    at: datetime
-    values: dict[str, float]
-
-
-class EntityHistory(Struct, frozen=True):
-    """What `StateBus.history` answers: both oldest first."""
-
-    samples: tuple[Sample, ...] = ()
-    health: tuple[HealthChange, ...] = ()
 
 
 class History:

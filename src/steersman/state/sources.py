@@ -7,10 +7,10 @@ with the default cadence and priority 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from msgspec import Struct
 
+from steersman.kinds.explanation import SourceStatus
 from steersman.state.layer import Arrival
 from steersman.state.limits import BusFull, BusLimits
 
@@ -46,22 +46,6 @@ class SourceInfo(Struct, frozen=True):
     priority: int = 0
     repeats: bool = True
     lag_s: float = 0.0
-
-
-class SourceStatus(Struct, frozen=True):
-    """A source as it stands: `state` is alive, failing (its last attempt failed), silent (dead: not heard for
-    five cadences) or unheard (declared, nothing yet)."""
-
-    name: str
-    source_type: str
-    cadence_s: float
-    priority: int
-    declared: bool
-    state: str
-    heard_at: datetime | None
-    silent_s: float | None
-    failures: int
-    detail: str
 
 
 class Source:

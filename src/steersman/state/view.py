@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from msgspec import Struct
-
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
     CanonicalEntity,
@@ -17,18 +15,16 @@ from steersman.kinds.entity import (
     SchedulerDomainType,
     WorkloadType,
 )
-from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
-from steersman.state.confidence import Confidence, confidence_of, score_of_one
-from steersman.state.freshness import (
-    FRESH,
-    Freshness,
-    Standing,
-    freshness_of,
-    judge_field,
-    pace_of,
-    standing_of,
+from steersman.kinds.explanation import (
+    Explanation,
+    FieldExplanation,
+    LabelExplanation,
+    OtherWord,
 )
-from steersman.state.health.verdict import HealthVerdict, health_of, judge_health
+from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
+from steersman.state.confidence import confidence_of, score_of_one
+from steersman.state.freshness import FRESH, Standing, freshness_of, judge_field, pace_of, standing_of
+from steersman.state.health.verdict import health_of, judge_health
 from steersman.state.layer import (
     CLEARED,
     Arrival,
@@ -40,7 +36,6 @@ from steersman.state.layer import (
     written_fields,
     written_labels,
 )
-from steersman.state.sources import SourceStatus
 
 Drift = Callable[[EntityType, str, str], None]
 """Told of a value that its field can't have: type, field, what was wrong."""
@@ -58,54 +53,6 @@ _WORDS: dict[EntityType, dict[str, frozenset[str]]] = {
     entity_type: {name: frozenset(spec.words) | {UNKNOWN_WORD} for name, spec in specs.items() if spec.words}
     for entity_type, specs in FIELDS.items()
 }
-
-
-class OtherWord(Struct, frozen=True):
-    """What another source says of the same field, which lost to a newer word."""
-
-    source: str
-    value: Any
-    observed_at: datetime
-
-
-class FieldExplanation(Struct, frozen=True):
-    """A field with its provenance. `skewed`: its source's clock was ahead of ours and the stamp was moved.
-    `cleared`: its source said that it is no more, and `value` is None."""
-
-    value: Any
-    source: str
-    source_type: str
-    observed_at: datetime
-    received_at: datetime
-    age_s: float
-    freshness: str
-    pace: str
-    unit: str
-    skewed: bool = False
-    cleared: bool = False
-    others: tuple[OtherWord, ...] = ()
-
-
-class LabelExplanation(Struct, frozen=True):
-    """A label with its provenance."""
-
-    value: str
-    source: str
-    observed_at: datetime
-
-
-class Explanation(Struct, frozen=True):
-    """Why an entity looks as it does."""
-
-    key: EntityKey
-    revision: int
-    deleted_at: datetime | None
-    fields: dict[str, FieldExplanation]
-    labels: dict[str, LabelExplanation]
-    freshness: Freshness
-    health: HealthVerdict
-    confidence: Confidence
-    sources: tuple[SourceStatus, ...]
 
 
 class Picture(NamedTuple):

@@ -7,10 +7,9 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, cast
 
-from msgspec import Struct
-
 from steersman.kernel.clock import iso_utc
 from steersman.kinds.entity import EntityType, HealthReason, HealthState
+from steersman.kinds.explanation import HealthVerdict, PlannedState
 from steersman.kinds.fields import FIELDS
 from steersman.state.health.table import (
     FIELD_IN_DETAIL,
@@ -35,29 +34,6 @@ _SEVERITY = {
     HealthState.DEGRADED: 3,
     HealthState.CRITICAL: 4,
 }
-
-
-class Condition(Struct, frozen=True):
-    """A planned state that holds: its name and why."""
-
-    name: str
-    detail: str
-
-
-class HealthVerdict(Struct, frozen=True):
-    """An entity's health.
-
-    - `reasons`: the rules that spoke, worst first; where none did, what it rests on or what is missing.
-    - `conditions`: planned states that hold.
-    - `unjudged`: rules that could not be judged, each with the signals that are missing or out of date.
-    - `table`: the table and its version.
-    """
-
-    health: HealthState
-    reasons: tuple[HealthReason, ...]
-    conditions: tuple[Condition, ...]
-    unjudged: dict[str, tuple[str, ...]]
-    table: str
 
 
 class _Compiled:
@@ -134,9 +110,11 @@ def is_timed(entity_type: EntityType) -> bool:
     return any(test.older_than_s is not None for test in tests)
 
 
-def _planned(compiled: _Compiled, signals: Signals, now: datetime) -> tuple[tuple[Planned, Condition], ...]:
+def _planned(
+    compiled: _Compiled, signals: Signals, now: datetime
+) -> tuple[tuple[Planned, PlannedState], ...]:
     return tuple(
-        (entry, Condition(entry.name, fill(entry.detail, compiled.table.entity_type, signals)))
+        (entry, PlannedState(entry.name, fill(entry.detail, compiled.table.entity_type, signals)))
         for entry, check, fields in compiled.planned
         if not fields.isdisjoint(signals) and check(signals, now) is True
     )
