@@ -82,6 +82,9 @@ async def test_the_answer_has_the_published_shape() -> None:
 
 BAD = {
     "unknown type": (item(entity_type="gpuu"), "'gpuu' is no entity type; did you mean gpu?; one of"),
+    "misspelt key": (item(lables={"cluster": "a"}), "lables: unknown key; did you mean labels?"),
+    "scope as a key": (item(scope="a"), "scope: unknown key; an entity's scope is its label 'cluster'"),
+    "NUL in the id": (item(entity_id="a\0b"), "entity_id holds a NUL"),
     "missing key": ({"source_type": "x"}, "missing required field `entity_type`"),
     "wrong type": (item(fields={"gpu_utilization": "high"}), "fields.gpu_utilization: expected a number"),
     "out of range": (item(fields={"gpu_utilization": 97.0}), "gpu_utilization: expected a number from"),

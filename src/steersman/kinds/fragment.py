@@ -40,7 +40,7 @@ class FragmentInvalid(InvalidInput):
 
 # Plain data can't form cycles. Untracked, a fleet's fragments are not walked by each full collection, which
 # would cost as much as decoding them.
-class StateFragment(Struct, frozen=True, gc=False):
+class StateFragment(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Part of an entity's state, as one source saw it at `observed_at`.
 
     - `source_type`: the kind of source (`prometheus`, `host`, ...). `source` is its configured name, and
@@ -76,6 +76,8 @@ class StateFragment(Struct, frozen=True, gc=False):
             raise FragmentInvalid(
                 f"entity_id has at most {ID_MAX_CHARS} characters, source_type and source {NAME_MAX_CHARS}"
             )
+        if "\0" in entity_id:
+            raise FragmentInvalid("entity_id holds a NUL, and no URL could name the entity")
         if len(fields) > FIELDS_MAX or len(self.clear) > FIELDS_MAX:
             raise FragmentInvalid(f"at most {FIELDS_MAX} fields, and as many names to clear, are accepted")
         if not (entity_id.isascii() and source_type.isascii() and source.isascii()):

@@ -20,7 +20,7 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.errors import SteersmanError, TooLarge
 from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.entity import EntityType
-from steersman.kinds.fragment import StateFragment
+from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 from steersman.observe.inlet import SLICE_MAX, Inlet, Refusal, cleaned
 from steersman.observe.split import PushMalformed, split_array
 from steersman.state.outcome import REFUSED, STALE
@@ -39,6 +39,7 @@ Results = Literal["all", "errors"]
 
 _decode_item = msgspec.json.Decoder(StateFragment).decode
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
+_UNKNOWN_KEY = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
 _PATH = re.compile(r" - at `\$(?P<path>.*)`$")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
@@ -295,6 +296,9 @@ def _explained(error: Exception, text: bytes) -> tuple[str, str]:
                 "NaN and Infinity are not JSON: leave the field out where it has no value",
             )
         return "item_malformed", f"{said}: {_shown(text)}"
+    unknown = _UNKNOWN_KEY.fullmatch(said)
+    if unknown is not None:
+        return "item_invalid", _unknown_key(unknown["key"])
     match = _PATH.search(said)
     if match is None:
         return "item_invalid", said
@@ -309,6 +313,14 @@ def _explained(error: Exception, text: bytes) -> tuple[str, str]:
     if reason == "Invalid RFC3339 encoded datetime":
         reason = "expected a time as in 2026-01-31T12:00:00Z (RFC 3339)"
     return "item_invalid", f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
+
+
+def _unknown_key(key: str) -> str:
+    """A key that a fragment does not have: dropped in silence, a typing error would lose what it holds."""
+    if key in ("scope", SCOPE_LABEL):
+        return f"{key}: unknown key; an entity's scope is its label {SCOPE_LABEL!r}"
+    keys = StateFragment.__struct_fields__
+    return f"{key}: unknown key{did_you_mean(key, keys)}; expected one of {', '.join(keys)}"
 
 
 def _shown(text: bytes) -> str:

@@ -18,7 +18,7 @@ from steersman.kinds.fragment import SCOPE_LABEL
 INLINE_MAX_BYTES = 64 * 1024
 """A larger page is read in a thread, so that the event loop stays free; a smaller one takes a millisecond."""
 GET_SHARE = 0.8
-"""Share of the source's time-out that fetching may take; reading comes after it."""
+"""Share of the source's time-out that fetching may take; reading has what is left of it."""
 
 
 class OpenMetricsDriver:
@@ -48,7 +48,7 @@ class OpenMetricsDriver:
         if len(exposition.body) <= INLINE_MAX_BYTES and not self._lane.busy:
             page, read = self._read(exposition, at, at_s)
         else:
-            timeout_s = self._context.timeout_s * (1 - GET_SHARE)
+            timeout_s = self._context.timeout_s - (self._context.clock.monotonic() - at_s)
             page, read = await self._lane.run(lambda: self._read(exposition, at, at_s), timeout_s)
         return self._judge(exposition, page, read)
 
