@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from steersman.drivers.api import Driver, DriverContext
-from steersman.drivers.host.driver import HostDriver, HostParts
 from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
 from steersman.drivers.host.nvml import Nvml
+from steersman.drivers.host.observe import HostDriver, HostParts
 from steersman.drivers.host.options import Endpoint, HostOptions, JobRule, WatchedFile
 from steersman.drivers.webfake import Request, Response, WebFake
 from steersman.kernel.secret import Secret

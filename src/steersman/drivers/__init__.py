@@ -1,7 +1,7 @@
 """Drivers: one folder for each outside system, each with the same inner shape.
 
 - `client.py`  speaks the system's protocol, and is the only module that imports its library;
-- `observe.py` turns answers into fragments (pure where it can be);
+- `observe.py` is the driver itself: it turns answers into fragments, with pure modules beside it;
 - `act.py`     carries out operations, where the system can be acted on;
 - `fake.py`    the system in a box, for tests and trials: it passes the same suite as the real one.
 

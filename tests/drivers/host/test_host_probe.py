@@ -15,7 +15,7 @@ import pytest
 from steersman.drivers.api import DriverContext
 from steersman.drivers.host.certificate import expires_at
 from steersman.drivers.host.client import BODY_MAX_BYTES, ProbeAnswer, ProbeClient
-from steersman.drivers.host.driver import HostDriver
+from steersman.drivers.host.observe import HostDriver
 from steersman.drivers.host.options import Endpoint, HostOptions
 from steersman.drivers.host.probe import WINDOW_PROBES, WINDOW_S, Probes, Window, percentile
 from steersman.drivers.webfake import Request, Response, WebFake

@@ -11,9 +11,9 @@ import pytest
 from msgspec import structs
 
 from steersman.drivers.api import DriverContext, Observation
-from steersman.drivers.host.driver import HostDriver, HostParts
 from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
 from steersman.drivers.host.nvml import Nvml
+from steersman.drivers.host.observe import HostDriver, HostParts
 from steersman.drivers.host.options import Endpoint, HostOptions, JobRule, WatchedFile
 from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.config import ConfigInvalid, convert
