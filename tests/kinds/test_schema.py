@@ -134,9 +134,8 @@ def test_every_time_is_a_date_time_and_no_other_text_is():
         for body in (schema, *schema.get("$defs", {}).values()):
             for field, shape in body.get("properties", {}).items():
                 formats = {arm.get("format") for arm in shape.get("anyOf", [shape])} - {None}
-                timed = field.endswith("_at") or field in {
+                timed = field.endswith(("_at", "_since", "_until")) or field in {
                     "deadline",
-                    "waiting_until",
                     "start",
                     "end",
                     "timestamp",

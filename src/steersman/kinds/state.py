@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 from steersman.kernel.bounds import at_most
 from steersman.kernel.clock import as_utc, current_now
@@ -70,13 +71,41 @@ def _stored(name: str) -> Meta:
     return Meta(extra_json_schema={"x-stored": name})
 
 
+class Retry(Struct, frozen=True, kw_only=True):
+    """How often bringing a resource where it is meant to be has failed in a row, for one intent.
+
+    Durable, so that a restart does not start a budget anew. `failures` of `budget` are used; the next try is
+    at `next_at`. `generation` is the intent that it counts for: a new intent starts at zero.
+    """
+
+    failures: Annotated[int, Meta(ge=1)]
+    budget: Annotated[int, Meta(ge=1)]
+    generation: Annotated[int, Meta(ge=1)]
+    next_at: datetime
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "next_at", as_utc(self.next_at))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is tried any more."""
+        return self.failures >= self.budget
+
+
 class ResourceState(Struct, kw_only=True):
     """Layer 1: what every resource has.
 
     - `status` is where it is, a word of its lifecycle table (`lifecycle_table` names it); `desired_status` is
       where it is meant to be, None where nobody has said. Both are plain text on purpose: the words are data.
     - `generation` counts the changes of intent, `observed_generation` is the one that `status` answers to.
-    - `version` is the store's, for compare-and-swap; 0 before the first commit.
+    - `version` counts its changes, one history row each, and is what compare-and-swap compares; 0 before the
+      first. It goes on counting where an id is deleted and made again, so it never means two things.
+    - `status_since` is when it came to `status`: deadlines count from it.
+    - `desired_by`, `desired_reason`: who set the intent, and why.
+    - `epoch` is the fence: it grows each time that somebody takes the resource over (`fence_holder`), and a
+      request that brings an older one is refused.
+    - `retry`: failures of bringing it to its intent, where there were any.
     - `operation`, `conditions`, `holds`: the other axes (`kinds.axes`).
     - `lifecycle`: the `ManagedLifecycle` in its stored form; use the accessors.
     - `pipeline_progress`: what each phase's engine has finished, in that engine's shape.
@@ -88,6 +117,8 @@ class ResourceState(Struct, kw_only=True):
     parent_ref: str | None = None
     status: str = ""
     desired_status: str | None = None
+    desired_by: str = ""
+    desired_reason: str = ""
     owner_id: str = ""
     labels: dict[str, str] = field(default_factory=dict[str, str])
     lifecycle_table: str = ""
@@ -101,12 +132,17 @@ class ResourceState(Struct, kw_only=True):
     generation: Annotated[int, Meta(ge=1)] = 1
     observed_generation: Annotated[int, Meta(ge=0)] = 0
     version: Annotated[int, Meta(ge=0)] = 0
+    epoch: Annotated[int, Meta(ge=0)] = 0
+    fence_holder: str = ""
+    retry: Retry | None = None
     created_at: datetime = field(default_factory=current_now)
     updated_at: datetime = field(default_factory=lambda: _NOT_YET)
+    status_since: datetime = field(default_factory=lambda: _NOT_YET)
 
     def __post_init__(self) -> None:
         self.created_at = as_utc(self.created_at)
         self.updated_at = self.created_at if self.updated_at is _NOT_YET else as_utc(self.updated_at)
+        self.status_since = self.created_at if self.status_since is _NOT_YET else as_utc(self.status_since)
         self.history_length = max(self.history_length, len(self.state_history))
         if self.lifecycle is not None and "order" not in self.lifecycle:
             # Another accepted form. The stored one is not read here: it was, when it was set, and reading it

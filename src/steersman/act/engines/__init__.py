@@ -1,0 +1,3 @@
+"""Engines that carry out the phases of a lifecycle."""
+
+from __future__ import annotations
