@@ -135,6 +135,8 @@ def test_every_time_is_a_date_time_and_no_other_text_is():
             for field, shape in body.get("properties", {}).items():
                 formats = {arm.get("format") for arm in shape.get("anyOf", [shape])} - {None}
                 timed = field.endswith(("_at", "_since", "_until")) or field in {
+                    "at",
+                    "time",
                     "deadline",
                     "start",
                     "end",

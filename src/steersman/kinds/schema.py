@@ -23,6 +23,7 @@ from msgspec import Struct
 from steersman.kernel.errors import NotFound
 from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.axes import Condition, Hold, Operation, OperationPhase, Truth
+from steersman.kinds.command import ChangeAction, Evidence, HistoryEntry, ResourceEvent
 from steersman.kinds.definition import (
     DEFINITION_KINDS,
     ChildRequirement,
@@ -51,6 +52,7 @@ from steersman.kinds.lifecycle import (
     TransitionRequirements,
 )
 from steersman.kinds.phase import LifecyclePhase, StoredLifecycle
+from steersman.kinds.plane_resources import FreezeState, PolicyState, RecommendationState
 from steersman.kinds.policy import (
     FactMissing,
     FactRead,
@@ -81,6 +83,7 @@ from steersman.kinds.state import (
     NodeState,
     PodInstanceState,
     ResourceState,
+    Retry,
     SessionPartState,
     SessionState,
     TimedResourceState,
@@ -107,7 +110,9 @@ PUBLISHED: Mapping[str, type] = {
     **{cls.__name__: cls for cls in (SessionState, SessionPartState, PodInstanceState, HostState, NodeState)},
     **{name: cls.STATE for name, cls in RESOURCE_KINDS.items()},
     "InventoryNode": InventoryNode,
-    **{cls.__name__: cls for cls in (Condition, Hold, Operation, OperationPhase, Truth)},
+    **{cls.__name__: cls for cls in (Condition, Hold, Operation, OperationPhase, Truth, Retry)},
+    **{cls.__name__: cls for cls in (RecommendationState, PolicyState, FreezeState)},
+    **{cls.__name__: cls for cls in (HistoryEntry, ChangeAction, Evidence, ResourceEvent)},
     **{cls.__name__: cls for cls in (Policy, PolicyMatch, PolicyAction, PolicyLimits, PolicyMode, Risk)},
     **{cls.__name__: cls for cls in (Recommendation, RecommendationStatus, GuardrailVerdict)},
     **{cls.__name__: cls for cls in (FactRead, FactMissing, Guardrail, Verdict)},
