@@ -1,9 +1,4 @@
-"""The only place that wires things together: one function for each process role.
-
-Nothing heavy is imported at the top. Each role imports what it wires when it wires it, so that a wrong
-configuration or a port in use is told in a tenth of a second, and `steersman doctor` does not load a server.
-Decision 0020 says in which order `up` starts and stops, and why.
-"""
+"""`steersman up`: one process that holds everything, in the order that decision 0020 gives and explains."""
 
 from __future__ import annotations
 
@@ -14,34 +9,35 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from msgspec import structs
-
+from steersman.app.place import (
+    load_settings,
+    own_version,
+    prepare_folder,
+    program_name,
+    require_auth,
+    shown_path,
+)
 from steersman.kernel.clock import Clock, SystemClock, using_clock
-from steersman.kernel.config import load
-from steersman.kernel.errors import SteersmanError, Unavailable
+from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng, SortableIds, system_rng
 from steersman.kernel.logging import configure, get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
-from steersman.kinds.settings import RESERVED_VARIABLES, Settings, state_folder
-from steersman.store.api import StoreUnavailable
+from steersman.kinds.settings import Settings, state_folder
 
 if TYPE_CHECKING:
     from steersman.api.serving import HttpServer
     from steersman.observe.inlet import Inlet
     from steersman.observe.intake import Intake
     from steersman.observe.registry import Source
-    from steersman.observe.replay import ReplaySummary
     from steersman.state.bus import StateBus
     from steersman.state.checkpoint import Checkpoint
     from steersman.store.api import Store
-    from steersman.store.sqlite.inspection import FileFacts
 
-FOLDER_MODE = 0o700
 CHECKPOINT_TIMEOUT_S = 5.0
 HTTP_STOP_TIMEOUT_S = 8.0
 """A little over what the server itself gives to answers that are under way."""
@@ -53,26 +49,6 @@ HISTORY_REVISIONS_MAX = 10_000
 behind; each checkpoint of a large fleet is tens of megabytes that would otherwise stay."""
 
 _log = get_logger("app")
-
-
-class StateFolderUnusable(Unavailable):
-    """The state folder can't be made or written. `facts`: `folder`."""
-
-    code = "state_folder_unusable"
-    title = "State folder can't be used"
-
-
-def load_settings(
-    config: Path | None, env: Mapping[str, str], *, host: str | None = None, port: int | None = None
-) -> Settings:
-    """The configuration, with the command line's words on top. Raises `ConfigInvalid`, `ConfigUnreadable`."""
-    settings = load(Settings, config, env, reserved=RESERVED_VARIABLES)
-    server = settings.server
-    if host is not None:
-        server = structs.replace(server, host=host)
-    if port is not None:
-        server = structs.replace(server, port=port)
-    return structs.replace(settings, server=server)
 
 
 def run_up(
@@ -337,12 +313,11 @@ class _Process:
             f"  dashboard  {url}/",
             f"  API        {url}/api/v1   described by {url}/openapi.json",
             f"  docs       {_docs()}",
-            f"  state      {_shown(self.folder)}",
+            f"  state      {shown_path(self.folder)}",
         ]
         if self.settings.auth.tokens:
-            lines.append(
-                f"  token      every caller needs one; the first is in {_shown(self.folder / 'admin.token')}"
-            )
+            token = shown_path(self.folder / "admin.token")
+            lines.append(f"  token      every caller needs one; the first is in {token}")
         return "\n".join(lines)
 
 
@@ -369,134 +344,9 @@ def _stop_signals() -> Generator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def require_auth(settings: Settings) -> None:
-    """Refuse early to listen where others can reach us and nobody would be asked for a token."""
-    from steersman.api.access import UnsafeBind, is_loopback
-
-    host = settings.server.host
-    if not settings.auth.tokens and not is_loopback(host):
-        raise UnsafeBind(
-            f"server.host is {host}, which other machines can reach, and callers would need no token; "
-            "set auth.tokens to true (or STEERSMAN_AUTH_TOKENS=true), or listen on 127.0.0.1",
-            host=host,
-        )
-
-
-def _shown(path: Path) -> str:
-    """A path as a person would type it: with ~ where it is in their home folder."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)
-
-
 def _docs() -> str:
     """Where the documentation is: beside the source in a checkout; otherwise the help pages."""
-    page = Path(__file__).parents[2] / "docs" / "tutorials" / "first-steps.md"
+    page = Path(__file__).parents[3] / "docs" / "tutorials" / "first-steps.md"
     if not page.is_file():
         return "steersman --help"
-    return str(page.relative_to(Path.cwd())) if page.is_relative_to(Path.cwd()) else _shown(page)
-
-
-def own_version() -> str:
-    """The version of this program as it is installed."""
-    from importlib.metadata import version
-
-    return version("steersman")
-
-
-def program_name() -> str:
-    """How this program names itself in what it writes."""
-    return f"steersman {own_version()}"
-
-
-def replay_file(recording: Path, out: Path | None) -> ReplaySummary:
-    """`steersman replay`: play a recording into an empty bus; the dump goes to `out` where one is named.
-
-    The file appears under its name only when it is whole. Raises `ReplayUnreadable`, `RecordingInvalid`,
-    `RecordingCorrupt`, OSError.
-    """
-    from steersman.observe.replay import open_replay
-
-    if out is None:
-        return open_replay(recording)
-    part = out.with_name(f"{out.name}.part")
-    try:
-        with part.open("wb") as file:
-            summary = open_replay(recording, write=file.write)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-    return summary
-
-
-class Installation(NamedTuple):
-    """What can be seen of an installation without asking a server; `cli.machine` judges it.
-
-    `problems` are those of the configuration, a line each; `drivers` those that can't be loaded, by name.
-    `store` is the store's file (None: no file), `facts` what was found in it, `damage` why it can't be read.
-    """
-
-    program: str
-    dashboard: bool
-    problems: list[str]
-    drivers: dict[str, str]
-    folder: Path
-    store: Path | None
-    facts: FileFacts | None
-    damage: str
-
-
-def look_at_installation(config: Path | None, env: Mapping[str, str]) -> Installation:
-    """For `steersman doctor`. Changes nothing: no folder is made, no migration run."""
-    from steersman.api.plane import DASHBOARD_FOLDER
-    from steersman.observe.registry import Drivers, make_sources
-    from steersman.store.open import file_of
-
-    drivers, settings, problems = Drivers(), Settings(), list[str]()
-    try:
-        settings = load_settings(config, env)
-        make_sources(settings.sources, clock=SystemClock(), rng=system_rng(), drivers=drivers)
-        require_auth(settings)
-    except SteersmanError as error:
-        problems = error.detail.splitlines()
-    folder = state_folder(env)
-    store = file_of(settings.store_url(folder, config))
-    facts, damage = _look_at_store(store)
-    return Installation(
-        program=program_name(),
-        dashboard=(DASHBOARD_FOLDER / "index.html").is_file(),
-        problems=problems,
-        drivers={name: problem.detail for name, problem in drivers.problems().items()},
-        folder=folder,
-        store=store,
-        facts=facts,
-        damage=damage,
-    )
-
-
-def _look_at_store(path: Path | None) -> tuple[FileFacts | None, str]:
-    if path is None or not path.exists():
-        return None, ""
-    from steersman.store.sqlite.inspection import inspect_file
-
-    try:
-        return inspect_file(path), ""
-    except StoreUnavailable as error:
-        return None, error.detail
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the state folder, readable by its owner alone; refuse one that can't be written."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    except OSError as error:
-        raise StateFolderUnusable(
-            f"the state folder {folder} can't be made: {error.strerror}; name another one in STEERSMAN_HOME",
-            folder=str(folder),
-        ) from error
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise StateFolderUnusable(
-            f"the state folder {folder} can't be written by this user; change its owner or mode, or name "
-            f"another one in STEERSMAN_HOME",
-            folder=str(folder),
-        )
+    return str(page.relative_to(Path.cwd())) if page.is_relative_to(Path.cwd()) else shown_path(page)
