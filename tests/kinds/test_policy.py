@@ -9,6 +9,7 @@ import pytest
 
 from steersman.kinds.entity import EntityType
 from steersman.kinds.lifecycle import NoPath, StateClass
+from steersman.kinds.plane_resources import POLICY_LIFECYCLE
 from steersman.kinds.policy import (
     ACTIONS,
     RECOMMENDATION_LIFECYCLE,
@@ -127,7 +128,7 @@ def test_the_recommendations_lifecycle():
     assert machine.state_names() == [status.value for status in RecommendationStatus]
     assert machine.initial == "proposed"
     assert machine.path("proposed", "applied") == ["approve", "apply", "succeed"]
-    assert machine.targets("applying") == ["applied", "failed"]
+    assert machine.targets("applying") == ["applied", "failed", "superseded"]
     terminal = {state.name for state in machine.states if state.state_class is StateClass.TERMINAL}
     assert terminal == {"applied", "failed", "rejected", "expired", "superseded"}
     for state in terminal:
@@ -140,3 +141,18 @@ def test_no_one_can_be_left_applying_for_ever():
     move = RECOMMENDATION_LIFECYCLE.timeout("applying")
     assert move is not None
     assert (move.event, move.to) == ("fail", "failed")
+
+
+def test_what_somebody_else_overtook_is_no_failure_and_only_the_engine_says_so():
+    assert RECOMMENDATION_LIFECYCLE.allowed("applying", "engine") == ["succeed", "fail", "overtake"]
+    assert "overtake" not in RECOMMENDATION_LIFECYCLE.allowed("applying", "operator")
+    assert RECOMMENDATION_LIFECYCLE.find("applying", "overtake")[0].to == "superseded"
+
+
+def test_a_policys_mode_is_a_persons_and_loading_only_disables_and_gives_it_back():
+    for mode in PolicyMode:
+        assert POLICY_LIFECYCLE.allowed(mode, "importer") == ["unload"]
+        assert POLICY_LIFECYCLE.find(mode, "unload")[0].to == "disabled"
+        assert POLICY_LIFECYCLE.find("disabled", f"reload_{mode}")[0].by == ("importer",)
+        for other in {*PolicyMode} - {mode}:
+            assert f"set_{other}" in POLICY_LIFECYCLE.allowed(mode, "operator")

@@ -88,10 +88,11 @@ FREEZE_LIFECYCLE = Lifecycle(
 
 _MODES = (DISABLED, *(mode.value for mode in PolicyMode))
 
-POLICY_LIFECYCLE = Lifecycle(
-    name="policy",
-    states=tuple(LifecycleState(name=mode) for mode in _MODES),
-    transitions=tuple(
+_LOADER = ("importer",)
+
+
+def _policy_lifecycle() -> Lifecycle:
+    moves = [
         LifecycleTransition(
             event=f"set_{mode}",
             sources=tuple(other for other in _MODES if other != mode),
@@ -100,9 +101,23 @@ POLICY_LIFECYCLE = Lifecycle(
             require=_REASON,
         )
         for mode in _MODES
-    ),
-)
-"""How far a policy may go is a person's decision, on record."""
+    ]
+    active = _MODES[1:]
+    moves.append(
+        LifecycleTransition(event="unload", sources=active, to=DISABLED, by=_LOADER, require=_REASON)
+    )
+    moves += [
+        LifecycleTransition(event=f"reload_{mode}", sources=(DISABLED,), to=mode, by=_LOADER, require=_REASON)
+        for mode in active
+    ]
+    return Lifecycle(
+        name="policy", states=tuple(LifecycleState(name=mode) for mode in _MODES), transitions=tuple(moves)
+    )
+
+
+POLICY_LIFECYCLE = _policy_lifecycle()
+"""How far a policy may go is a person's decision, on record. `unload` disables one whose file is gone or
+can't be read; `reload_MODE` gives it back the mode that it had before that."""
 
 KINDS: Mapping[str, type[ResourceInstance[Any]]] = {
     **RESOURCE_KINDS,

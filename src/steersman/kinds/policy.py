@@ -279,6 +279,7 @@ def _recommendation_lifecycle() -> Lifecycle:
         ("fail", ("applying",), "failed", ("engine", "timer")),
         ("expire", ("proposed", "approved"), "expired", ("timer",)),
         ("supersede", ("proposed", "approved"), "superseded", ("policy",)),
+        ("overtake", ("applying",), "superseded", ("engine",)),
     )
     return Lifecycle(
         name="recommendation",
@@ -304,4 +305,5 @@ def _recommendation_lifecycle() -> Lifecycle:
 
 RECOMMENDATION_LIFECYCLE = _recommendation_lifecycle()
 """How a recommendation moves: proposed → approved → applying → applied | failed, or rejected, expired,
-superseded on the way. Once it is being applied it can no longer be withdrawn."""
+superseded on the way. Once it is being applied it can no longer be withdrawn; `overtake` ends it where
+somebody else has set another intent since, which is nobody's failure."""
