@@ -55,11 +55,37 @@ class Turn(Struct, frozen=True):
     - `held`: the shard's lease; every write of this turn passes it on, so that a replica that lost its shard
       can write nothing.
     - `now`: when the turn began.
+    - `pause`: the retry budget says "not now", or "no more": the manager does only what time demands (a
+      deadline that passed), else it answers with this.
     """
 
     state: ResourceState
     held: Held | None
     now: datetime
+    pause: After | Stuck | None = None
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What came of the last look at a resource, and what is next: why it is not moving.
+
+    - `outcome`: done, after, failed, stuck, or "" where it was not looked at since the start.
+    - `next_at`: when it is looked at again by itself; None where only a change brings that about.
+    - `failures` of `budget` are used up for the present intent; `frozen`: it waits for the thaw.
+    - `queued`, `working`: it waits for its turn, or is being looked at now.
+    """
+
+    outcome: str = ""
+    reason: str = ""
+    needs: str = ""
+    at: datetime | None = None
+    next_at: datetime | None = None
+    failures: int = 0
+    budget: int = 0
+    frozen: bool = False
+    queued: bool = False
+    working: bool = False
+    shard: int = 0
+    owned: bool = True
 
 
 class Manager(Protocol):
@@ -72,8 +98,14 @@ class Manager(Protocol):
         picture is old (version conflict, fenced), which are looked at again at once."""
         ...
 
-    def due(self, state: ResourceState) -> datetime | None:
-        """When it must be looked at although nothing changed: a deadline, a window's edge, a wait's end."""
+    def settled(self, state: ResourceState, now: datetime) -> bool:
+        """Whether a look would certainly do nothing now, from the state alone. It is what makes a hundred
+        thousand idle resources cheap: they are seen, and no turn is spent. `due` counts all the same."""
+        ...
+
+    def due(self, state: ResourceState, now: datetime) -> datetime | None:
+        """The earliest time after `now` at which it must be looked at although nothing changed: a deadline, a
+        window's edge, a wait's end."""
         ...
 
     def relatives(self, state: ResourceState) -> Sequence[ResourceRef]:
