@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from steersman.kernel.clock import ManualClock
+from steersman.kernel.clock import ManualClock, using_clock
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
 from steersman.observe.entries import Entry
 from steersman.observe.inlet import Inlet
-from steersman.observe.recformat import Encoder, Header, RecordingCorrupt
-from steersman.observe.replay import ReplayUnreadable, dump, open_replay, replay
+from steersman.observe.recformat import Encoder, Header, Reader, RecordingCorrupt
+from steersman.observe.replay import ReplayUnreadable, dump, open_replay, replay, steps
 from steersman.state.bus import StateBus
 from steersman.state.sources import SourceInfo
 
@@ -160,3 +160,20 @@ def test_a_missing_recording_is_a_typed_error(tmp_path: Path) -> None:
         open_replay(tmp_path / "none")
     with pytest.raises(ReplayUnreadable, match="Is a directory"):
         open_replay(tmp_path)
+
+
+def test_step_by_step_it_comes_to_the_same_picture_and_shows_each_moment(tmp_path: Path):
+    file = tmp_path / "run.rec"
+    live(file)
+    clock = ManualClock()
+    bus = StateBus(clock)
+    moments: list[tuple[datetime, int]] = []
+    with file.open("rb") as stream, using_clock(clock):
+        for entry, _ in steps(Reader(stream, str(file)), bus, clock):
+            assert clock.now() == entry.at
+            moments.append((entry.at, bus.revision))
+        told = list(dump(bus))
+    whole: list[bytes] = []
+    open_replay(file, write=whole.append)
+    assert told == whole
+    assert len({revision for _, revision in moments}) > 100

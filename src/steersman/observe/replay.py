@@ -87,27 +87,40 @@ def dump(bus: StateBus) -> Iterator[bytes]:
         yield _encode({"entity": entity, "explanation": explanation}) + b"\n"
 
 
-def _play(
-    reader: Reader, bus: StateBus, clock: ManualClock, write: Callable[[bytes], object] | None
-) -> ReplaySummary:
+def steps(reader: Reader, bus: StateBus, clock: ManualClock) -> Iterator[tuple[Entry, list[str]]]:
+    """Play a recording entry by entry: each comes, with the verdicts on its fragments, once it is in the bus
+    and the bus has aged up to it. The caller makes `clock` the current one (`using_clock`).
+
+    For whoever looks at the picture as it was at each moment. Raises `RecordingCorrupt`.
+    """
     inlet = Inlet(bus, clock)
-    verdicts: Counter[str] = Counter()
-    entries = fragments = dropped = 0
-    elapsed_s = began_s = None
+    elapsed_s: float | None = None
     clock.set_wall(reader.header.began_at)
     for entry in reader.entries():
         if elapsed_s is None:
-            elapsed_s = began_s = entry.elapsed_s
+            elapsed_s = entry.elapsed_s
         # Monotonic time never goes back, whatever a file says.
         clock.advance(max(0.0, entry.elapsed_s - elapsed_s))
         elapsed_s = max(elapsed_s, entry.elapsed_s)
         clock.set_wall(entry.at)
         _sweep(bus)
-        verdicts.update(_do(inlet, entry))
+        yield entry, _do(inlet, entry)
+    _sweep(bus)
+
+
+def _play(
+    reader: Reader, bus: StateBus, clock: ManualClock, write: Callable[[bytes], object] | None
+) -> ReplaySummary:
+    verdicts: Counter[str] = Counter()
+    entries = fragments = dropped = 0
+    elapsed_s = began_s = None
+    for entry, said in steps(reader, bus, clock):
+        began_s = entry.elapsed_s if began_s is None else began_s
+        elapsed_s = max(began_s if elapsed_s is None else elapsed_s, entry.elapsed_s)
+        verdicts.update(said)
         entries += 1
         fragments += len(entry.fragments) if isinstance(entry, Batch) else 0
         dropped += getattr(entry, "count", 0)
-    _sweep(bus)
     digest = hashlib.sha256()
     lines = tombstones = 0
     for line in dump(bus):
