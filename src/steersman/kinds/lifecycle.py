@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +25,17 @@ from msgspec import Meta, Struct, field
 
 from steersman.kernel.errors import InvalidInput, NotFound, Refused
 from steersman.kernel.nearest import did_you_mean, nearest
+from steersman.kinds.phase import LifecyclePhase
 
 STATES_MAX = 256
 TRANSITIONS_MAX = 4096
+BUDGETS_MAX = 256
+GUARDS_MAX = 256
 NAME_MAX_CHARS = 64
 ANY_STATE = "*"
 """In `from`: every state that is not terminal, other than the transition's own target."""
+OVERRIDE_EVENT = "override"
+"""The event of a forced move, from any state to any; no line of a table may have it."""
 TIMEOUT_EVENT = "timeout"
 """The event of a state's time-out, where the table gives it no other name."""
 
@@ -67,6 +72,10 @@ class StateClass(StrEnum):
     TERMINAL = "terminal"  # the end; only a transition that names the state leaves it
 
 
+Initiators = str | Collection[str] | None
+"""Classes of initiator: one, several of which any will do, or None for whoever may."""
+
+
 class LifecycleState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One state.
 
@@ -74,7 +83,8 @@ class LifecycleState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `schedulable`: whether work may be placed on a thing in this state, as far as the state goes.
     - `deadline_s`: how long a thing may be in it; `on_timeout` is what happens then: an event that leaves the
       state, or a state to go to. Without `on_timeout` the deadline only raises an alarm.
-    - `phase`: the lifecycle phase that runs in it.
+    - `phase`: the lifecycle phase that runs in it; `on_success` and `on_failure` are the events that its end
+      sends.
     """
 
     name: str
@@ -84,6 +94,8 @@ class LifecycleState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: Annotated[float, Meta(gt=0)] | None = None
     on_timeout: str | None = None
     phase: str | None = None
+    on_success: str | None = None
+    on_failure: str | None = None
     description: str = ""
 
 
@@ -113,6 +125,25 @@ class LifecycleTransition(Struct, frozen=True, kw_only=True, omit_defaults=True)
     description: str = ""
 
 
+class LifecycleBudget(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many resources may be at it at once: a number (`limit`) or a share of all (`share`, above 0 to 1).
+
+    `per`: a label; each of its values then has an account of its own, a resource without it another.
+    """
+
+    limit: Annotated[int, Meta(ge=0)] | None = None
+    share: Annotated[float, Meta(gt=0, le=1)] | None = None
+    per: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.limit is None) == (self.share is None):
+            raise LifecycleInvalid("a budget has either limit or share")
+        if self.limit is not None and self.limit < 0:
+            raise LifecycleInvalid("a budget's limit is 0 or more")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise LifecycleInvalid("a budget's share is above 0 and at most 1")
+
+
 class TimeoutMove(Struct, frozen=True):
     """What a state's time-out does: after `deadline_s`, `event` takes the thing to `to`."""
 
@@ -124,6 +155,10 @@ class TimeoutMove(Struct, frozen=True):
 class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
     """The table; a value. `initial` is the first state where nothing is said.
 
+    - `phases`: what is done in the states that name them. `budgets`: what transitions draw on.
+    - `guards`: named guards, each an expression. `migrate`: states of an earlier version → states of this.
+    - `override`: whether an admin may force a resource from any state to any, with a reason, on record.
+
     Its encoded form (JSON, msgpack, `to_dict`) is what `from_dict` reads; `from_yaml` and `from_map` read the
     forms that people write. All raise `LifecycleInvalid`.
     """
@@ -133,14 +168,24 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
     initial: str = ""
     states: tuple[LifecycleState, ...]
     transitions: tuple[LifecycleTransition, ...] = ()
+    phases: dict[str, LifecyclePhase] = field(default_factory=dict[str, LifecyclePhase])
+    budgets: dict[str, LifecycleBudget] = field(default_factory=dict[str, LifecycleBudget])
+    guards: dict[str, str] = field(default_factory=dict[str, str])
+    migrate: dict[str, str] = field(default_factory=dict[str, str])
+    override: bool = False
 
     def __post_init__(self) -> None:
         self._check_states()
+        self._check_names()
         for at, transition in enumerate(self.transitions):
             self._check_transition(transition, ("transitions", at))
         for state in self.states:
             self._check_events(state.name)
             self._check_timeout(state)
+            self._check_phase(state)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.version, self.initial, self.states, self.transitions))
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -174,19 +219,19 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
         """The transitions that leave a state, in the order of the table. Raises `UnknownState`."""
         return self._leaving[self.canonical(state)]
 
-    def allowed(self, state: str, by: str | None = None) -> list[str]:
+    def allowed(self, state: str, by: Initiators = None) -> list[str]:
         """The events that a thing in this state can take, in the order of the table; with `by`, those that
-        this class of initiator may send. Guards are not asked. Raises `UnknownState`."""
+        this class of initiator, or one of these, may send. Guards are not asked. Raises `UnknownState`."""
         events = (edge.event for edge in self.edges(state) if _may(edge, by))
         return list(dict.fromkeys(events))
 
-    def targets(self, state: str, by: str | None = None) -> list[str]:
+    def targets(self, state: str, by: Initiators = None) -> list[str]:
         """The states that can be next, in the order of the table. Raises `UnknownState`."""
         return list(dict.fromkeys(edge.to for edge in self.edges(state) if _may(edge, by)))
 
-    def find(self, state: str, event: str) -> tuple[LifecycleTransition, ...]:
+    def find(self, state: str, event: str, by: Initiators = None) -> tuple[LifecycleTransition, ...]:
         """The transitions of this event from this state: none, one, or several with different guards."""
-        return tuple(edge for edge in self.edges(state) if edge.event == event)
+        return tuple(edge for edge in self.edges(state) if edge.event == event and _may(edge, by))
 
     def timeout(self, state: str) -> TimeoutMove | None:
         """What the state's time-out does; None where it has none, or only raises an alarm."""
@@ -198,7 +243,7 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
             return TimeoutMove(spec.deadline_s, edges[0].event, edges[0].to)
         return TimeoutMove(spec.deadline_s, TIMEOUT_EVENT, self.canonical(spec.on_timeout))
 
-    def path(self, start: str, end: str, by: str | None = None) -> list[str]:
+    def path(self, start: str, end: str, by: Initiators = None) -> list[str]:
         """The shortest list of events from one state to another; empty where they are the same.
 
         Of several that are equally short, the one whose events come first in the table. Guards are not asked
@@ -219,7 +264,7 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
             reachable = [name for name in self.state_names() if name in seen and name != origin]
             raise NoPath(
                 f"lifecycle {self}: no events lead from {origin} to {goal}"
-                + (f" for {by}" if by else "")
+                + (f" for {by if isinstance(by, str) else ' or '.join(by)}" if by else "")
                 + (
                     f"; from {origin} one can reach {reachable}"
                     if reachable
@@ -323,6 +368,8 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
 
     def _check_transition(self, transition: LifecycleTransition, path: tuple[str | int, ...]) -> None:
         _check_name("event", transition.event, (*path, "event"))
+        if transition.event == OVERRIDE_EVENT:
+            raise _invalid("event override is not for tables; say `override: true` instead", *path, "event")
         if transition.to not in self._by_name:
             hint = self._hint(transition.to)
             raise _invalid(f"{transition.event}: to {transition.to!r} is not a state{hint}", *path, "to")
@@ -365,12 +412,43 @@ class Lifecycle(Struct, frozen=True, kw_only=True, dict=True):
                 *path,
             )
 
+    def _check_phase(self, state: LifecycleState) -> None:
+        for key, event in (("on_success", state.on_success), ("on_failure", state.on_failure)):
+            if event is None:
+                continue
+            path = ("states", state.name, key)
+            if state.phase is None:
+                raise _invalid(f"state {state.name} has {key} and no phase", *path)
+            if not self.find(state.name, event):
+                leaving = self.allowed(state.name)
+                hint = did_you_mean(event, leaving) or f" ({', '.join(leaving) or 'none does'})"
+                raise _invalid(f"state {state.name}: {key} {event!r} is no event that leaves it{hint}", *path)
+
+    def _check_names(self) -> None:
+        for key, names, most in (
+            ("phases", self.phases, STATES_MAX),
+            ("budgets", self.budgets, BUDGETS_MAX),
+            ("guards", self.guards, GUARDS_MAX),
+        ):
+            if len(names) > most:
+                raise _invalid(f"a lifecycle has at most {most} {key}", key)
+            for name in names:
+                _check_name(key.removesuffix("s"), name, (key, name))
+        for name, phase in self.phases.items():
+            if phase.name != name:
+                raise _invalid(f"phase {name} calls itself {phase.name}", "phases", name)
+        for old, new in self.migrate.items():
+            if new not in self._by_name:
+                raise _invalid(f"migrate: {new!r} is not a state{self._hint(new)}", "migrate", old)
+
     def _hint(self, name: str) -> str:
         return did_you_mean(name, self._by_name) or f"; the states are {', '.join(self.state_names())}"
 
 
-def _may(edge: LifecycleTransition, by: str | None) -> bool:
-    return by is None or not edge.by or by in edge.by
+def _may(edge: LifecycleTransition, by: Initiators) -> bool:
+    if by is None or not edge.by:
+        return True
+    return by in edge.by if isinstance(by, str) else any(one in edge.by for one in by)
 
 
 def _plain(name: str) -> str:

@@ -24,8 +24,8 @@ each state to the states that may follow:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.nearest import did_you_mean
@@ -33,15 +33,20 @@ from steersman.kernel.quantity import Duration
 from steersman.kernel.yamltext import DEPTH_MAX, Located, parse
 from steersman.kinds.lifecycle import (
     Lifecycle,
+    LifecycleBudget,
     LifecycleInvalid,
     LifecycleState,
     LifecycleTransition,
     StateClass,
     TransitionRequirements,
 )
+from steersman.kinds.phase import LifecyclePhase, PhaseInvalid
 
-_HEAD_KEYS = ("name", "version", "initial")
-_TOP_KEYS = (*_HEAD_KEYS, "lifecycle", "states", "transitions")
+_Read = TypeVar("_Read")
+
+_HEAD_KEYS = ("name", "version", "initial", "override")
+_MAP_KEYS = ("phases", "budgets", "guards", "migrate")
+_TOP_KEYS = (*_HEAD_KEYS, "lifecycle", "states", "transitions", *_MAP_KEYS)
 _STATE_KEYS = (
     "name",
     "class",
@@ -51,23 +56,36 @@ _STATE_KEYS = (
     "deadline_s",
     "on_timeout",
     "phase",
+    "on_success",
+    "on_failure",
     "description",
 )
+_PHASE_KEYS = (
+    "name", "engine", "trigger_on_status", "pipeline_def", "workflow_ref", "is_required",
+    "steps", "outputs", "max_parallel", "max_duration", "description",
+)  # fmt: skip
+_PIPELINE_KEYS = ("steps", "outputs", "max_parallel", "max_duration", "description")
+_BUDGET_KEYS = ("limit", "share", "per")
 _TRANSITION_KEYS = ("event", "from", "to", "by", "guard", "require", "budget", "description")
 _REQUIRE_KEYS = ("reason", "evidence", "approvals")
 
 
 def read_text(text: str, file: str) -> Lifecycle:
     """A lifecycle from YAML. Raises `LifecycleInvalid` or `YamlInvalid`, with file and line."""
+    return _read(parse(text, file))[0]
+
+
+def read_placed(text: str, file: str) -> tuple[Lifecycle, LifecyclePlaces]:
+    """The same, with the place of each of its parts."""
     return _read(parse(text, file))
 
 
 def read_data(data: Mapping[str, Any]) -> Lifecycle:
     """A lifecycle from plain data of the same shape. Raises `LifecycleInvalid` with the path."""
-    return _read(_located(data, 0))
+    return _read(_located(data, 0))[0]
 
 
-class _Places:
+class LifecyclePlaces:
     """Where each state and transition was written, to find the line of what the table itself refuses."""
 
     def __init__(self, root: Located) -> None:
@@ -75,8 +93,8 @@ class _Places:
         self.states: dict[str, Located] = {}
         self.transitions: list[Located] = []
 
-    def of(self, path: list[str | int]) -> Located:
-        """The most exact place that is known for a path into the table."""
+    def of(self, path: Sequence[str | int]) -> Located:
+        """The most exact place that is known for a path into the table: as far as the text goes along."""
         here, rest = self._root, path
         if len(path) > 1 and path[0] == "states" and path[1] in self.states:
             here, rest = self.states[str(path[1])], path[2:]
@@ -84,14 +102,19 @@ class _Places:
             here, rest = self.transitions[path[1]], path[2:]
         elif path[:1] == ["initial"]:
             here = self._root.find("lifecycle") or self._root
-        return here.find(*rest[:1]) or here
+        for step in rest:
+            inner = here.find(step)
+            if inner is None:
+                break
+            here = inner
+        return here
 
 
-def _read(root: Located) -> Lifecycle:
+def _read(root: Located) -> tuple[Lifecycle, LifecyclePlaces]:
     top = _mapping(root, "a lifecycle", None)
-    places = _Places(root)
+    places = LifecyclePlaces(root)
     if "states" not in top and "transitions" not in top and "lifecycle" not in top:
-        return _checked(places, lambda: _read_map(root, top, places))
+        return _checked(places, lambda: _read_map(root, top, places)), places
     _mapping(root, "a lifecycle", _TOP_KEYS)
     head = _mapping(top["lifecycle"], "lifecycle", _HEAD_KEYS) if "lifecycle" in top else top
     if head is not top:
@@ -105,7 +128,7 @@ def _read(root: Located) -> Lifecycle:
         names = (name for line in transitions for name in (*line.sources, line.to) if name != "*")
         leaves = {name for line in transitions for name in line.sources}
         states = [_bare_state(name, name in leaves) for name in dict.fromkeys(names)]
-    return _checked(
+    table = _checked(
         places,
         lambda: Lifecycle(
             name=_text(head["name"], "name") if "name" in head else "lifecycle",
@@ -113,11 +136,60 @@ def _read(root: Located) -> Lifecycle:
             initial=_text(head["initial"], "initial") if "initial" in head else "",
             states=tuple(states),
             transitions=tuple(transitions),
+            override=_flag(head["override"], "override") if "override" in head else False,
+            phases=_read_each(top.get("phases"), "phases", _read_phase),
+            budgets=_read_each(top.get("budgets"), "budgets", _read_budget),
+            guards=_read_each(top.get("guards"), "guards", lambda _, node: _text(node, "a guard")),
+            migrate=_read_each(top.get("migrate"), "migrate", lambda _, node: _text(node, "migrate")),
         ),
     )
+    return table, places
 
 
-def _checked(places: _Places, build: Callable[[], Lifecycle]) -> Lifecycle:
+def _read_each(node: Located | None, what: str, read: Callable[[str, Located], _Read]) -> dict[str, _Read]:
+    if node is None or node.value is None:
+        return {}
+    return {name: read(name, item) for name, item in _mapping(node, what, None).items()}
+
+
+def _read_phase(name: str, node: Located) -> LifecyclePhase:
+    """A phase: its pipeline's keys may stand in it directly, or under `pipeline_def`."""
+    if node.sequence is not None:
+        plain: dict[str, Any] = {"pipeline_def": {"steps": node.plain()}}
+    else:
+        body = _mapping(node, f"phase {name}", _PHASE_KEYS)
+        plain = {key: item.plain() for key, item in body.items()}
+        direct = {key: plain.pop(key) for key in _PIPELINE_KEYS if key in plain}
+        if direct and "pipeline_def" in plain:
+            raise _wrong(body["pipeline_def"], f"phase {name} has {next(iter(direct))} and pipeline_def; one")
+        if direct:
+            plain["pipeline_def"] = direct
+        if "workflow_ref" in plain and "engine" not in plain:
+            plain["engine"] = "workflow"
+    try:
+        return LifecyclePhase.from_dict({"name": name, **plain})
+    except PhaseInvalid as error:
+        raise _wrong(node, error.detail) from None
+
+
+def _read_budget(name: str, node: Located) -> LifecycleBudget:
+    body = _mapping(node, f"budget {name}", _BUDGET_KEYS)
+    limit, share = (body[key].value if key in body else None for key in ("limit", "share"))
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise _wrong(body["limit"], f"limit is a whole number, not {_shown(body['limit'])}")
+    if share is not None and (not isinstance(share, (int, float)) or isinstance(share, bool)):
+        raise _wrong(body["share"], f"share is a number above 0 and at most 1, not {_shown(body['share'])}")
+    try:
+        return LifecycleBudget(
+            limit=limit,
+            share=None if share is None else float(share),
+            per=_optional_text(body, "per") or "",
+        )
+    except LifecycleInvalid as error:
+        raise _wrong(node, f"budget {name}: {error.detail}") from None
+
+
+def _checked(places: LifecyclePlaces, build: Callable[[], Lifecycle]) -> Lifecycle:
     try:
         return build()
     except LifecycleInvalid as error:
@@ -126,7 +198,7 @@ def _checked(places: _Places, build: Callable[[], Lifecycle]) -> Lifecycle:
         raise _wrong(places.of(error.facts.get("path", [])), error.detail, **error.facts) from None
 
 
-def _read_map(root: Located, top: Mapping[str, Located], places: _Places) -> Lifecycle:
+def _read_map(root: Located, top: Mapping[str, Located], places: LifecyclePlaces) -> Lifecycle:
     table: dict[str, list[str]] = {}
     for state, following in top.items():
         if following.value is not None and following.sequence is None:
@@ -143,7 +215,7 @@ def _read_map(root: Located, top: Mapping[str, Located], places: _Places) -> Lif
     return Lifecycle.from_map(table)
 
 
-def _read_states(node: Located | None, places: _Places) -> list[LifecycleState]:
+def _read_states(node: Located | None, places: LifecyclePlaces) -> list[LifecycleState]:
     if node is None:
         return []
     states: list[LifecycleState] = []
@@ -179,11 +251,13 @@ def _read_state(name: str, body: Mapping[str, Located]) -> LifecycleState:
         deadline_s=_seconds(deadline) if deadline is not None and deadline.value is not None else None,
         on_timeout=_optional_text(body, "on_timeout"),
         phase=_optional_text(body, "phase"),
+        on_success=_optional_text(body, "on_success"),
+        on_failure=_optional_text(body, "on_failure"),
         description=_optional_text(body, "description") or "",
     )
 
 
-def _read_transitions(node: Located | None, places: _Places) -> list[LifecycleTransition]:
+def _read_transitions(node: Located | None, places: LifecyclePlaces) -> list[LifecycleTransition]:
     if node is None or node.value is None:
         return []
     if node.mapping is not None:

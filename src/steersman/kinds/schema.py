@@ -46,6 +46,7 @@ from steersman.kinds.entity import (
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.lifecycle import (
     Lifecycle,
+    LifecycleBudget,
     LifecycleState,
     LifecycleTransition,
     StateClass,
@@ -103,7 +104,7 @@ PUBLISHED: Mapping[str, type] = {
     **{cls.__name__: cls for cls in (StateTransition, LifecyclePhase)},
     "Timeslot": StoredTimeslot,
     "ManagedLifecycle": StoredLifecycle,
-    **{cls.__name__: cls for cls in (Lifecycle, LifecycleState, LifecycleTransition)},
+    **{cls.__name__: cls for cls in (Lifecycle, LifecycleState, LifecycleTransition, LifecycleBudget)},
     **{cls.__name__: cls for cls in (TransitionRequirements, StateClass)},
     **{cls.__name__: cls for cls in (ResourceDefinition, *DEFINITION_KINDS.values(), ChildRequirement)},
     **{cls.__name__: cls for cls in (ResourceState, TimedResourceState)},
