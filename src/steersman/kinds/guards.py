@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
 from steersman.kernel.cel import Expression, ExpressionInvalid, Lack, compile_expression
-from steersman.kinds.axes import Truth
+from steersman.kinds.axes import Hold, Truth
 from steersman.kinds.command import Terms
 from steersman.kinds.lifecycle import Lifecycle, LifecycleInvalid
 from steersman.kinds.state import ResourceState
@@ -60,7 +60,7 @@ class CompiledGuard:
         found = self._expression.evaluate(facts)
         missing = tuple(
             {"path": ".".join(map(str, lack.path)), "why": str(lack.why), "detail": str(lack.detail)}
-            for lack in found.missing
+            for lack in found.lacks
         )
         outcome = Truth(str(found.truth))
         return GuardOutcome(self.name, outcome, missing if outcome is Truth.UNKNOWN else ())
@@ -124,10 +124,17 @@ class GuardFacts:
                 return Lack(path, "absent", "no resource is spoken of")
             if root == "conditions":
                 return self._condition(self._state, rest, path)
-            return _descend(self._state if root == "resource" else self._state.holds, rest, path)
+            if root == "holds":
+                return _descend(self._holds(self._state), rest, path)
+            return _descend(self._state, rest, path)
         if root not in self._facts or self._facts[root] is None:
             return Lack(path, "absent", "nothing is observed of it")
         return _descend(self._facts[root], rest, path)
+
+    def _holds(self, state: ResourceState) -> list[Hold]:
+        """Those that still count; all of them where nobody said what time it is."""
+        now = self._facts.get("now")
+        return [hold for hold in state.holds if not isinstance(now, datetime) or hold.is_alive(now)]
 
     @staticmethod
     def _condition(state: ResourceState, rest: tuple[str, ...], path: tuple[str, ...]) -> Any:
@@ -147,7 +154,7 @@ def _descend(value: Any, rest: tuple[str, ...], path: tuple[str, ...]) -> Any:
         if isinstance(value, Struct) and step in value.__struct_fields__:
             value = getattr(value, step)
         elif isinstance(value, Mapping) and step in value:
-            value = value[step]
+            value = cast("Mapping[str, Any]", value)[step]
         else:
             return Lack(path, "absent", f"there is no {step}")
         if isinstance(value, Lack):
