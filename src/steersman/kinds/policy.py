@@ -22,8 +22,9 @@ from steersman.kinds.lifecycle import Lifecycle, LifecycleState, LifecycleTransi
 
 NAME_MAX_CHARS = 128
 WHEN_MAX_CHARS = 8192
-APPLYING_MAX_S = 3600.0
-"""How long a recommendation may be in the state `applying` before it counts as failed."""
+APPLYING_MAX_S = 26 * 3600.0
+"""How long a recommendation may be in the state `applying` before it counts as failed: a drain may wait for
+jobs for a day (the shipped node lifecycle gives it 25 hours)."""
 
 ACTIONS = (
     "adjust_batching",
