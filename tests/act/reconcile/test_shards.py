@@ -1,4 +1,4 @@
-"""Shards over replicas: one holds all, two share, a silent one is replaced, and what is lost stops at once."""
+"""Shards over replicas: one holds all, two share, a silent one is replaced, what is lost stops at once."""
 
 from __future__ import annotations
 

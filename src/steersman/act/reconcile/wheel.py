@@ -1,10 +1,10 @@
 """One timer for all keys that are to be looked at later.
 
-There are two kinds of later and they are not mixed. A *delay* ("again in 5 s") is monotonic time. A *due time*
-("the window opens at 12:00") is the wall clock's, which people and NTP set: it is compared with what the wall
-clock says at the moment, and never turned into a delay that a step of the clock would make wrong. A step
-forward makes due what it passes, a step back makes the rest wait; what was handed out is gone, so nothing
-fires twice.
+There are two kinds of later and they are not mixed. A *delay* ("again in 5 s") is monotonic time. A *due
+time* ("the window opens at 12:00") is the wall clock's, which people and NTP set: it is compared with what
+the wall clock says at the moment, and never turned into a delay that a step of the clock would make wrong. A
+step forward makes due what it passes, a step back makes the rest wait; what was handed out is gone, so
+nothing fires twice.
 
 Two heaps with lazy deletion. A hashed wheel saves the logarithm (17 comparisons at 100,000 keys, below a
 microsecond) and pays for it with a tick, rounding, and a cascade; and with two clocks there would be two
@@ -115,7 +115,7 @@ class TimerWheel:
         self._delays.clear(ref)
         self._dues.clear(ref)
 
-    def keys(self) -> set[ResourceRef]:
+    def waiting(self) -> set[ResourceRef]:
         """All keys that wait."""
         return {*self._delays.times, *self._dues.times}
 
