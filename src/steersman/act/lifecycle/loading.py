@@ -133,8 +133,12 @@ def shipped() -> list[Loaded]:
 
 def digest(lifecycle: Lifecycle) -> str:
     """A hash of what the table says."""
-    body = msgspec.json.encode(msgspec.to_builtins(lifecycle), order="sorted")
-    return hashlib.sha256(body).hexdigest()
+    plain = lifecycle.to_dict()
+    # An empty `require` is written or left out by whether it is the very default; both say the same.
+    plain["transitions"] = [
+        {key: value for key, value in line.items() if value != {}} for line in plain["transitions"]
+    ]
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
 
 def _place_of(places: LifecyclePlaces, file: str):
