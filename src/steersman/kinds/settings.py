@@ -36,6 +36,7 @@ CHECKPOINT_INTERVAL_S = 15.0
 TOMBSTONE_TTL_S = 86_400.0
 """A day: longer than any queue, proxy or disconnected agent we know of holds back an old observation."""
 TOMBSTONES_MAX = 50_000
+ALLOW_TARGETS_MAX = 256
 RECORD_QUEUE_MAX = 65_536
 """Fragments that may wait to be recorded: some two seconds of a fleet of 112,500 entities at 10 s."""
 
@@ -112,6 +113,12 @@ class RecordSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue_max: Annotated[int, Meta(ge=1, le=10_000_000)] = RECORD_QUEUE_MAX
 
 
+class EventsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where webhooks may be sent to beside the public internet: networks, addresses and host names."""
+
+    allow_targets: Annotated[list[str], Meta(max_length=ALLOW_TARGETS_MAX)] = field(default_factory=list[str])
+
+
 class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Model routing: where its own configuration is."""
 
@@ -155,6 +162,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
+    events: EventsSettings = field(default_factory=EventsSettings)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
