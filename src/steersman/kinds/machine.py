@@ -112,6 +112,11 @@ class Machine:
         self._edges: dict[str, tuple[LifecycleTransition, ...]] = {
             state.name: self._with_timer(state.name) for state in lifecycle.states
         }
+        self._by_event: dict[tuple[str, str], tuple[LifecycleTransition, ...]] = {
+            (name, event): tuple(edge for edge in edges if edge.event == event)
+            for name, edges in self._edges.items()
+            for event in {edge.event for edge in edges}
+        }
         events = (edge.event for edges in self._edges.values() for edge in edges)
         override = (OVERRIDE_EVENT,) if lifecycle.override else ()
         self.events: tuple[str, ...] = tuple(
@@ -142,11 +147,11 @@ class Machine:
             raise self._unknown_event(event)
         if event == OVERRIDE_EVENT:
             return self._override(here, goal, roles, terms)
-        leads = [
-            edge
-            for edge in self._edges[here]
-            if (event is None or edge.event == event) and (goal is None or edge.to == goal)
-        ]
+        leads: Sequence[LifecycleTransition] = (
+            self._edges[here] if event is None else self._by_event.get((here, event), ())
+        )
+        if goal is not None:
+            leads = [edge for edge in leads if edge.to == goal]
         lines = [edge for edge in leads if _may(edge, roles)]
         if not lines:
             raise self._not_allowed(here, roles, event, goal, leads)
@@ -357,7 +362,7 @@ class Machine:
         roles: Collection[str],
         event: str | None,
         goal: str | None,
-        leads: list[LifecycleTransition],
+        leads: Sequence[LifecycleTransition],
         by: tuple[str, ...] = (),
     ) -> NotAllowed | TerminalState:
         asked: dict[str, Any] = {"current": here, "lifecycle": self.name}

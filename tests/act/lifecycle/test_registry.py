@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from steersman.act.lifecycle import Lifecycles
 from steersman.kernel.clock import ManualClock
+from steersman.kernel.errors import InvalidInput
 from steersman.kernel.ids import seeded_rng
+from steersman.kinds.phase import LifecyclePhase
 from steersman.kinds.refusal import UnknownLifecycle
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.store.sqlite import SqliteStore
@@ -102,6 +104,17 @@ async def test_a_bad_file_is_told_with_its_line_and_stops_no_other(reopened, fil
     assert refusal.error.facts["line"] == 2
     assert "did you mean transitions" in refusal.error.detail
     assert registry.refused == report.refused
+
+
+async def test_a_phase_that_its_engine_refuses_is_told_with_its_file(tmp_path: Path, file: Path):
+    def check(phase: LifecyclePhase) -> None:
+        raise InvalidInput(f"phase {phase.name}: no such handler")
+
+    file.write_text(SITE + "phases: {wash: {steps: [{name: a, uses: b}]}}\n")
+    async with SqliteStore(tmp_path / "p.db", clock=ManualClock(), rng=seeded_rng(1)) as store:
+        (refusal,) = (await Lifecycles(store, check).open([file], Fleet())).refused
+    assert refusal.file == str(file)
+    assert "wash" in refusal.error.detail
 
 
 async def test_a_version_that_says_something_else_is_refused(reopened, file: Path):

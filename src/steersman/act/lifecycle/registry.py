@@ -11,7 +11,7 @@ cut off, opening the registry again goes on with what is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.command import Actor, Terms
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.machine import Machine
+from steersman.kinds.phase import LifecyclePhase
 from steersman.kinds.plane_resources import FREEZE_LIFECYCLE, POLICY_LIFECYCLE
 from steersman.kinds.policy import RECOMMENDATION_LIFECYCLE
 from steersman.kinds.refusal import UnknownLifecycle
@@ -62,9 +63,14 @@ class Page(Protocol):
     """Some resources, and where to go on."""
 
     @property
-    def items(self) -> Iterable[ResourceState]: ...
+    def items(self) -> Iterable[ResourceState]:
+        """The resources."""
+        ...
+
     @property
-    def after(self) -> str | None: ...
+    def after(self) -> str | None:
+        """Pass it on for the next page; None is the end."""
+        ...
 
 
 class Resources(Protocol):
@@ -117,10 +123,12 @@ class Lifecycles:
     """The registry. Before `open` it knows the shipped tables and the plane's own.
 
     `machine` is a dictionary access and may be called from anywhere; `open` is awaited by one task.
+    `check` is asked of each phase in a file and raises what its engine has against it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, check: Callable[[LifecyclePhase], None] | None = None) -> None:
         self._store = store
+        self._check = check
         self._plane = {table.name: prepared(table, place="plane") for table in PLANE_TABLES}
         self._versions: dict[str, Loaded] = {}
         self._current: dict[str, Loaded] = {}
@@ -219,6 +227,9 @@ class Lifecycles:
                         f"{file}: lifecycle {name} is in {by_name[name].place} too; one file has each name",
                         lifecycle=name,
                     )
+                for phase in loaded.lifecycle.phases.values():
+                    if self._check is not None:
+                        self._check(phase)
                 by_name[name] = loaded
             except SteersmanError as error:
                 refused.append(Refusal(str(file), error))
