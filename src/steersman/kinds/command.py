@@ -110,6 +110,7 @@ class ChangeAction(StrEnum):
     CREATED = "created"
     TRANSITIONED = "transitioned"
     INTENT_SET = "intent_set"
+    INTENT_OBSERVED = "intent_observed"
     SPEC_CHANGED = "spec_changed"
     HOLD_PLACED = "hold_placed"
     HOLD_LIFTED = "hold_lifted"
@@ -128,8 +129,9 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     `seq` is also the resource's `version` after the change, and goes on counting where an id is deleted and
     made again. `from_state` and `to_state` differ for created (None → first), transitioned and migrated only;
     `event` is the lifecycle's. `lifecycle` names the table that it was judged by, as `name@version`. `data`
-    is what the action adds: the hold, the conditions, the step and its outcome. `hash` covers all other
-    fields, `previous` among them; `previous` of the first row is empty.
+    is what the action adds: the hold, the conditions, the step and its outcome. `state_hash` is the SHA-256 of
+    the resource as it was stored with this row; empty for deleted. `hash` covers all other fields, `previous`
+    among them; `previous` of the first row is empty.
     """
 
     kind: str
@@ -150,6 +152,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...] = ()
     approvals: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict[str, Any])
+    state_hash: str = ""
     previous: str = ""
     hash: str = ""
 
@@ -181,6 +184,7 @@ class Written(Struct, frozen=True):
 
     `replayed`: this is the kept answer to an earlier request with the same idempotency key.
     `dry_run`: nothing was written; `entry` is the row as it would have been, without hashes.
+    `unchanged`: there was nothing to do, so nothing was written; `entry` is the last row there is.
     """
 
     state: ResourceState
@@ -188,3 +192,4 @@ class Written(Struct, frozen=True):
     revision: int
     replayed: bool = False
     dry_run: bool = False
+    unchanged: bool = False

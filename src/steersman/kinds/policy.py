@@ -7,6 +7,8 @@ for ever. Its status moves on `RECOMMENDATION_LIFECYCLE`, through the Ledger lik
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -190,6 +192,32 @@ class Policy(Struct, frozen=True, kw_only=True):
                 f"policy {self.name}: mode controlled_auto_act needs limits.max_count or limits.max_share;"
                 " nothing acts by itself without a bound on how much it may touch"
             )
+
+
+APPROVALS_BY_RISK: Mapping[Risk, int] = {Risk.LOW: 1, Risk.MEDIUM: 1, Risk.HIGH: 1, Risk.CRITICAL: 2}
+"""How many people must agree at least; a policy may ask for more."""
+AUTO_RISK_MAX = Risk.HIGH
+"""The highest risk that a policy may run by itself; beyond it people are asked in every mode."""
+
+
+def places_of(policy: Policy, domain_size: int) -> int | None:
+    """How many entities of a failure domain may be acted on within the window: the smaller of count and
+    share, the share rounded down; None where the policy bounds neither."""
+    bounds = [policy.limits.max_count] if policy.limits.max_count is not None else []
+    if policy.limits.max_share is not None:
+        bounds.append(math.floor(policy.limits.max_share * domain_size + 1e-9))
+    return min(bounds) if bounds else None
+
+
+def approvals_needed(policy: Policy) -> int:
+    """How many people must agree before it is carried out, where it does not act by itself."""
+    return max(policy.approvals, APPROVALS_BY_RISK[policy.risk])
+
+
+def may_act_alone(policy: Policy) -> bool:
+    """Whether its risk lets it run without people in the mode for it."""
+    order = list(Risk)
+    return order.index(policy.risk) <= order.index(AUTO_RISK_MAX)
 
 
 class FactRead(Struct, frozen=True, kw_only=True):
