@@ -63,11 +63,19 @@ class StepResult(Struct, frozen=True, kw_only=True):
     waiting_until: datetime | None = None
 
 
+class Later(Struct, frozen=True):
+    """Stands in `StepHandler.check`'s inputs for a value that is filled in when the step runs. `text` is the
+    reference as it was written."""
+
+    text: str
+
+
 class StepHandler(Protocol):
     """What carries out the steps that name it (`uses: process`)."""
 
     def check(self, inputs: dict[str, Any]) -> None:
-        """Refuse inputs that can't be right, when the pipeline is loaded. Raises `InvalidInput`."""
+        """Refuse inputs that can't be right, when the pipeline is loaded. A `Later` at any place is right as
+        far as can be told. Raises `InvalidInput`."""
         ...
 
     async def run(self, call: StepCall) -> StepResult:

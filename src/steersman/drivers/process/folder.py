@@ -1,0 +1,278 @@
+"""A run's folder: what is on the disk of one attempt, and what it says about how far that came.
+
+In `<state folder>/runs/<key>/`, all 0700 and 0600:
+
+- `lock`: held (flock) by whoever begins the run, handed on to the wrapper, free when that is dead;
+- `begun`: made before anything is started, and never twice; with the digest of the command;
+- `started`: written by the wrapper when the command is there and has not run yet;
+- `stdout`, `stderr`: beginning and end of what it wrote; `exit`: how it ended, whole or not there;
+- `refused`: the attempt was cancelled before it began, and never begins; `told`: its end was handed over.
+
+Everything here blocks, and is called in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import msgspec
+
+from steersman.kernel.errors import SteersmanError
+
+RUNS = "runs"
+NAME_MAX_CHARS = 200
+HEAD_BYTES = 48 * 1024
+TAIL_BYTES = 16 * 1024
+"""What is kept of each stream: its first and its last bytes."""
+START_TIMEOUT_S = 30.0
+WRAPPER = Path(__file__).with_name("wrapper.py")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class RunConflict(SteersmanError):
+    """A key was used for another command before. `facts`: `key`."""
+
+    code = "run_conflict"
+    title = "Key used for another command"
+    status = 409
+
+
+class Standing(StrEnum):
+    """How far a run came."""
+
+    NEVER = "never"  # certainly not begun
+    ALIVE = "alive"
+    ENDED = "ended"
+    REFUSED = "refused"  # cancelled before it began
+    UNKNOWN = "unknown"  # it was begun, and nobody saw its end
+
+
+class RunFolder:
+    """The folder of one attempt."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
+        self.path = folder / RUNS / folder_name(key)
+
+    def standing(self) -> Standing:
+        """What the disk says now."""
+        if not (self.path / "begun").exists():
+            return Standing.REFUSED if (self.path / "refused").exists() else Standing.NEVER
+        if (self.path / "exit").exists():
+            return Standing.ENDED
+        lock = self._lock()
+        if lock is None:
+            return Standing.ALIVE
+        try:
+            return self._standing_dead()
+        finally:
+            os.close(lock)
+
+    def _standing_dead(self) -> Standing:
+        """With nobody at work on it: read behind the lock, so that nothing changes any more."""
+        if (self.path / "exit").exists():
+            return Standing.ENDED
+        if (self.path / "started").exists():
+            return Standing.UNKNOWN
+        return Standing.REFUSED if (self.path / "refused").exists() else Standing.NEVER
+
+    def begin(self, spec: Mapping[str, Any], digest: str) -> Standing:
+        """Begin the run where nothing was begun; else say how far it is. Raises `RunConflict`, OSError."""
+        make_private(self.path)
+        lock = self._lock()
+        if lock is None:
+            return Standing.ALIVE
+        try:
+            standing = self._standing_dead()
+            kept = self.read("begun")
+            if kept is not None and kept.get("digest") not in (None, digest):
+                raise RunConflict(f"{self.key} was begun with another command", key=self.key)
+            if standing is not Standing.NEVER:
+                return standing
+            if kept is None:
+                self._mark("begun", {"key": self.key, "digest": digest, "boot_id": boot_id()})
+            start_wrapper(self.path, lock, {**spec, "boot_id": boot_id()})
+            return Standing.ALIVE
+        finally:
+            os.close(lock)  # the wrapper has the same lock through a descriptor of its own
+
+    def refuse(self) -> None:
+        """See to it that a run that has not begun never does; one that has is not touched."""
+        make_private(self.path)
+        if not (self.path / "refused").exists():
+            self._mark("refused", {"key": self.key})
+
+    def signal_wrapper(self) -> bool:
+        """Ask the wrapper to end everything; whether there was one."""
+        started = self.read("started")
+        if started is None or started.get("boot_id") != boot_id():
+            return False
+        pid, start = int(started["wrapper"]), int(started["wrapper_start"])
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            return False
+        try:
+            if start_ticks(pid) != start:
+                return False  # the number belongs to somebody else now
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """One of its JSON files; None where it is not there, or not whole."""
+        try:
+            found: Any = msgspec.json.decode((self.path / name).read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return None
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+    def stream(self, name: str, omitted: int, tail_bytes: int) -> str:
+        """What is kept of a stream, with a line where its middle is left out."""
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError:
+            return ""
+        if omitted <= 0:
+            return data.decode(errors="replace")
+        head, tail = data[: len(data) - tail_bytes], data[len(data) - tail_bytes :]
+        middle = f"\n... {omitted} bytes left out ...\n"
+        return head.decode(errors="replace") + middle + tail.decode(errors="replace")
+
+    def mark_told(self) -> None:
+        """Its end was handed over; from now on its age counts."""
+        try:
+            (self.path / "told").touch(mode=0o600)
+        except OSError:
+            pass  # it is kept longer, nothing else
+
+    def _lock(self) -> int | None:
+        """Take the lock; None where somebody has it."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise
+        return descriptor
+
+    def _mark(self, name: str, data: dict[str, Any]) -> None:
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, msgspec.json.encode(data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        for place in (self.path, self.path.parent):
+            sync_folder(place)
+
+
+def start_wrapper(folder: Path, lock: int, spec: Mapping[str, Any]) -> None:
+    """Start the wrapper and return when it has detached itself. The spec goes through its standard input: an
+    environment's secrets are never in an argument or on the disk. Raises OSError, SubprocessError."""
+    command = [sys.executable, "-I", "-S", str(WRAPPER), str(folder), str(lock)]
+    with open(folder / "wrapper.log", "ab", opener=_private) as log:
+        done = subprocess.run(  # noqa: S603 - our own program, by its path
+            command,
+            input=msgspec.json.encode(spec),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            pass_fds=(lock,),
+            env={},
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+    if done.returncode:
+        raise OSError(f"the wrapper ended with {done.returncode}; see {folder / 'wrapper.log'}")
+
+
+def sweep(folder: Path, *, now_s: float, told_s: float, untold_s: float, runs_max: int) -> int:
+    """Remove runs that ended long ago: those handed over after `told_s`, others after `untold_s`; and the
+    oldest handed over where there are more than `runs_max`. How many went."""
+    try:
+        with os.scandir(folder / RUNS) as entries:
+            runs = [Path(entry.path) for entry in entries]
+    except OSError:
+        return 0
+    ended: list[tuple[float, Path, bool]] = []
+    for run in runs:
+        try:
+            ended.append(((run / "exit").stat().st_mtime, run, (run / "told").exists()))
+        except OSError:  # no end that anybody saw; older than any time-out before it goes
+            ended.append((_changed_s(run, now_s), run, False))
+    ended.sort(key=lambda entry: entry[0])
+    over = len(runs) - runs_max
+    gone = 0
+    for at_s, run, told in ended:
+        if now_s - at_s > (told_s if told else untold_s) or (told and over > gone):
+            shutil.rmtree(run, ignore_errors=True)
+            gone += 1
+    return gone
+
+
+def _changed_s(path: Path, otherwise: float) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return otherwise
+
+
+def folder_name(key: str) -> str:
+    """A key as the name of a folder."""
+    name = quote(key, safe="").replace(".", "%2E")
+    if len(name) <= NAME_MAX_CHARS:
+        return name
+    return name[:100] + "-" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and its parents, for its owner alone."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def boot_id() -> str:
+    """Tells this start of the machine from others; empty where the kernel does not say."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks after boot: with its number, its identity."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
