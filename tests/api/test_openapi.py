@@ -95,11 +95,28 @@ FAULTS |= {"too_many", "too_many_streams"}
 """Not to be had by a request alone; tests of their own provoke them."""
 
 
+MANAGED = re.compile("/api/v1/(resources|operations|lifecycles|policies|recommendations|freeze)")
+"""Routes whose errors depend on what is managed: tests/api/test_resources_http.py provokes these."""
+
+
+def filled(path: str, kind: str, name: str, schema: str) -> str:
+    """A path template with names in it."""
+    for parameter, value in (
+        ("type", kind),
+        ("kind", kind),
+        ("id", name),
+        ("step", "flush"),
+        ("name", schema),
+    ):
+        path = path.replace(f"{{{parameter}}}", value)
+    return path
+
+
 async def provoke(route: Route, world: Any, guarded: Any) -> set[str]:
     """The codes of all that can be done wrong with a route."""
-    path = route.path.replace("{type}", "node").replace("{id}", "n1").replace("{name}", "StateFragment")
+    path = filled(route.path, "node", "n1", "StateFragment")
     admin = await world.bearer("admin")
-    other = route.path.replace("{type}", "nodle").replace("{id}", "nobody").replace("{name}", "Nothing")
+    other = filled(route.path, "nodle", "nobody", "Nothing")
     wrong = [
         (path + "?no_such=1", {}, b""),
         (path + "?" + "type=a&" * 80, {}, b""),
@@ -107,12 +124,16 @@ async def provoke(route: Route, world: Any, guarded: Any) -> set[str]:
         (path, {"sec-fetch-site": "cross-site"}, b""),
         (other, {}, b""),
         (other.replace("nodle", "node"), {}, b""),
-        ("/api/v1/entities/node/twice" + path.partition("/n1")[2] if "node/n1" in path else path, {}, b""),
+        (
+            "/api/v1/entities/node/twice" + path.partition("/n1")[2] if "entities/node/n1" in path else path,
+            {},
+            b"",
+        ),
         (path + "?type=nodle", {}, b""),
         (path + "?kinds=nodle", {}, b""),
         (path + "?cursor=x", {}, b""),
     ]
-    if route.method == "POST":
+    if route.method in ("POST", "PUT"):
         json = {"content-type": "application/json"}
         wrong += [(path, {}, b"x"), (path, json, b"{"), (path, json, b" " * 9_000_000)]
         wrong += [(path, json, b'{"name": "x", "role": "king"}')]
@@ -142,4 +163,6 @@ async def test_each_error_of_the_document_occurs_and_each_that_occurs_is_in_it(
         world.bus.put(msgspec.convert({**fragment("twice"), "labels": {"cluster": cluster}}, StateFragment))
     seen = await provoke(route, world, guarded)
     told = codes_of(document["paths"][route.path][route.method.lower()])
-    assert (told - seen, seen - told - FAULTS) == (set(), set())
+    assert seen - told - FAULTS == set()
+    if MANAGED.match(route.path) is None:
+        assert told - seen == set()

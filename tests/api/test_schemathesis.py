@@ -101,6 +101,8 @@ def test_no_call_breaks_the_document(name: str, schema: Any, running: Running) -
     )
     def check(case: Any) -> None:
         answer = case.call(headers=running.headers)
+        if answer.status_code == 503 and answer.json()["code"] == "not_ready":
+            return  # this process has no such part
         case.validate_response(answer, checks=CHECKS)
 
     check()

@@ -6,10 +6,12 @@ routes come from the route table. It is made at the first request, not at start.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
+from steersman.api import wishes
 from steersman.api.access import (
     CrossSite,
     HostNotAllowed,
@@ -17,18 +19,44 @@ from steersman.api.access import (
     TokenNeeded,
     TooManyFailures,
 )
+from steersman.api.applying import Applied
 from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
+from steersman.api.decisions import (
+    CoverageAnswer,
+    DryRunAnswer,
+    FreezeAnswer,
+    ModeAnswer,
+    PolicyAnswer,
+    PolicyList,
+    RecommendationAnswer,
+)
 from steersman.api.entities import EntityPage
+from steersman.api.managed import WrittenAnswer
+from steersman.api.operations import AnswerTaken
 from steersman.api.problems import InvalidParameter, UnknownParameter
 from steersman.api.recording import SECONDS_MAX
+from steersman.api.resources import HistoryList, KindList, OptionList, PathAnswer, ResourceList
 from steersman.api.routes import API, ROUTES, Role, Route
+from steersman.api.story import ResourceStory
+from steersman.api.subscriptions import DeadLetterList, SubscriptionAnswer, SubscriptionList
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
+from steersman.api.tables import LintAnswer, TableList
 from steersman.api.tokens import TokenList
-from steersman.api.watch import Bye, Gone, Hello, Resync
+from steersman.api.watch import Bye, Gone, Hello, ResourceResync, Resync
 from steersman.kernel.errors import PROBLEM_MEDIA_TYPE, SteersmanError, Unavailable
+from steersman.kinds.command import ResourceEvent
 from steersman.kinds.entity import ENTITY_CLASSES
 from steersman.kinds.explanation import EntityHistory, Explanation
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.plane_resources import KINDS
+from steersman.kinds.subscription import (
+    IssuedSubscription,
+    NewSubscription,
+    Replay,
+    Replayed,
+    SubscriptionChange,
+    TestSent,
+)
 from steersman.observe.push import PushAnswer
 
 JSON = "application/json"
@@ -55,10 +83,108 @@ ANSWERS: dict[str, tuple[int, str, Any]] = {
     "recording": (200, "application/octet-stream", str),
     "status": (200, JSON, Status),
     "whoami": (200, JSON, WhoAmI),
+    "list_kinds": (200, JSON, KindList),
+    "list_resources": (200, JSON, ResourceList),
+    "create_resource": (201, JSON, WrittenAnswer),
+    "get_resource": (200, JSON, "AnyResource"),
+    "apply_resource": (200, JSON, Applied),
+    "delete_resource": (200, JSON, WrittenAnswer),
+    "set_desired_status": (200, JSON, WrittenAnswer),
+    "transition_resource": (200, JSON, WrittenAnswer),
+    "resource_history": (200, JSON, HistoryList),
+    "resource_allowed": (200, JSON, OptionList),
+    "resource_path": (200, JSON, PathAnswer),
+    "explain_resource": (200, JSON, ResourceStory),
+    "place_hold": (200, JSON, WrittenAnswer),
+    "lift_hold": (200, JSON, WrittenAnswer),
+    "reconcile_resource": (202, JSON, "AnyResource"),
+    "retry_phase": (202, JSON, "AnyResource"),
+    "answer_step": (200, JSON, AnswerTaken),
+    "list_lifecycles": (200, JSON, TableList),
+    "lint_lifecycle": (200, JSON, LintAnswer),
+    "get_lifecycle": (200, JSON, dict[str, Any]),
+    "list_policies": (200, JSON, PolicyList),
+    "dry_run_policies": (200, JSON, DryRunAnswer),
+    "policy_coverage": (200, JSON, CoverageAnswer),
+    "get_policy": (200, JSON, PolicyAnswer),
+    "set_policy_mode": (200, JSON, ModeAnswer),
+    "list_recommendations": (200, JSON, ResourceList),
+    "get_recommendation": (200, JSON, RecommendationAnswer),
+    "approve_recommendation": (200, JSON, WrittenAnswer),
+    "reject_recommendation": (200, JSON, WrittenAnswer),
+    "snooze_recommendation": (200, JSON, WrittenAnswer),
+    "get_freeze": (200, JSON, FreezeAnswer),
+    "set_freeze": (200, JSON, FreezeAnswer),
+    "list_subscriptions": (200, JSON, SubscriptionList),
+    "create_subscription": (201, JSON, IssuedSubscription),
+    "get_subscription": (200, JSON, SubscriptionAnswer),
+    "change_subscription": (200, JSON, SubscriptionAnswer),
+    "delete_subscription": (204, "", None),
+    "list_dead_letters": (200, JSON, DeadLetterList),
+    "replay_subscription": (202, JSON, Replayed),
+    "test_subscription": (200, JSON, TestSent),
 }
 """What each route answers when all is well: status, media type, type."""
 
-EXTRA_TYPES: tuple[Any, ...] = (NewToken, StateFragment, Hello, Resync, Bye, Gone)
+BODIES: dict[str, tuple[Any, bool]] = {
+    "create_token": (NewToken, True),
+    "create_resource": (wishes.ResourceSpec, True),
+    "apply_resource": (wishes.ResourceSpec, True),
+    "delete_resource": (wishes.Why, False),
+    "set_desired_status": (wishes.DesiredStatus, True),
+    "transition_resource": (wishes.TransitionWish, True),
+    "place_hold": (wishes.HoldWish, False),
+    "lift_hold": (wishes.Why, False),
+    "reconcile_resource": (wishes.Why, False),
+    "retry_phase": (wishes.Why, False),
+    "answer_step": (wishes.StepAnswer, True),
+    "lint_lifecycle": (wishes.TextWish, True),
+    "dry_run_policies": (wishes.TextWish, True),
+    "set_policy_mode": (wishes.ModeWish, True),
+    "approve_recommendation": (wishes.Why, False),
+    "reject_recommendation": (wishes.Why, False),
+    "snooze_recommendation": (wishes.SnoozeWish, True),
+    "set_freeze": (wishes.FreezeWish, True),
+    "create_subscription": (NewSubscription, True),
+    "change_subscription": (SubscriptionChange, True),
+    "replay_subscription": (Replay, True),
+}
+"""Bodies of JSON by route, and whether each must be there."""
+
+OTHER_STATUSES: dict[str, int] = {"apply_resource": 201}
+"""A further status of an answer that is well: something was made."""
+OTHER_MEDIA: dict[str, tuple[str, ...]] = {
+    "get_lifecycle": ("application/yaml", "text/vnd.mermaid", "text/vnd.graphviz")
+}
+"""Further media types of an answer."""
+TAGGED = (
+    "get_entity",
+    "get_resource",
+    "explain_resource",
+    "apply_resource",
+    "create_resource",
+    "set_desired_status",
+    "transition_resource",
+)
+"""Routes whose answers have an ETag that matters."""
+
+CHANGE_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The version that the caller saw (an ETag); another one refuses the change",
+        "schema": {"type": "string", "pattern": '^"[0-9]{1,15}"$'},
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key and change give the same answer and are done once",
+        "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,64}$"},
+    },
+]
+"""Headers of every change of a resource."""
+
+EXTRA_TYPES: tuple[Any, ...] = (StateFragment, Hello, Resync, ResourceResync, Bye, Gone, ResourceEvent)
 """Types that are documented though no answer is one of them."""
 
 WATCH_PARAMETERS: list[dict[str, Any]] = [
@@ -69,16 +195,22 @@ WATCH_PARAMETERS: list[dict[str, Any]] = [
         "schema": {"type": "array", "items": {"type": "string"}},
     },
     {
+        "name": "resources",
+        "in": "query",
+        "description": "Kinds of resources whose events are told, `all` or `none`; counts before `kinds`",
+        "schema": {"type": "array", "items": {"type": "string"}},
+    },
+    {
         "name": "after",
         "in": "query",
-        "description": "First send what changed after this revision; Last-Event-ID counts before it",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        "description": "First send what changed after this event id; Last-Event-ID counts before it",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18})?$"},
     },
     {
         "name": "Last-Event-ID",
         "in": "header",
         "description": "The id of the last event that was received",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18})?$"},
     },
 ]
 PUSH_PARAMETERS: list[dict[str, Any]] = [
@@ -156,8 +288,11 @@ def build(paths: dict[str, dict[str, Any]], version: str) -> dict[str, Any]:
     named = [
         kind for _, _, kind in ANSWERS.values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     ]
+    states = tuple(dict.fromkeys(cls.STATE for cls in KINDS.values()))
+    bodies = [kind for kind, _ in BODIES.values()]
     _, components = msgspec.json.schema_components(
-        [*named, *entity_types, *EXTRA_TYPES], ref_template=REF + "{name}"
+        list(dict.fromkeys([*named, *entity_types, *states, *bodies, *EXTRA_TYPES])),
+        ref_template=REF + "{name}",
     )
     components["Problem"] = PROBLEM_SCHEMA
     components["AnyEntity"] = {
@@ -165,6 +300,14 @@ def build(paths: dict[str, dict[str, Any]], version: str) -> dict[str, Any]:
         "description": "An entity of any kind; `entity_type` says which.",
         "anyOf": [{"$ref": REF + cls.__name__} for cls in entity_types],
     }
+    components["AnyResource"] = {
+        "title": "AnyResource",
+        "description": "A resource of any kind; `resource_type` says which. `work`: may it take work?",
+        "anyOf": [{"$ref": REF + cls.__name__} for cls in states],
+    }
+    for name in ("WrittenAnswer", "Applied", "ResourceStory", "RecommendationAnswer"):
+        components[name]["properties"]["resource"] = {"$ref": REF + "AnyResource"}
+    components["ResourceList"]["properties"]["items"]["items"] = {"$ref": REF + "AnyResource"}
     components["EntityPage"]["properties"]["items"]["items"] = {"$ref": REF + "AnyEntity"}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -204,17 +347,20 @@ def _operation(
     known = {one["name"] for one in parameters}
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for name in ("type", "id", "name")
-        if f"{{{name}}}" in route.path and name not in known
+        for name in re.findall(r"\{(\w+)\}", route.path)
+        if name not in known
     ]
+    body = BODIES.get(route.name)
+    if body is not None and route.role == Role.OPERATOR:
+        parameters = [*parameters, *CHANGE_PARAMETERS]
     if in_path or parameters:
         operation["parameters"] = [*in_path, *parameters]
     if route.name == "push_fragments":
         operation["requestBody"] = _push_body()
-    elif route.name == "create_token":
+    elif body is not None:
         operation["requestBody"] = {
-            "required": True,
-            "content": {JSON: {"schema": {"$ref": REF + "NewToken"}}},
+            "required": body[1],
+            "content": {JSON: {"schema": {"$ref": REF + body[0].__name__}}},
         }
     operation["responses"] = _responses(route, codes)
     security: list[dict[str, list[str]]] = [] if route.role is None else [{SCHEME: []}]
@@ -242,9 +388,14 @@ def _responses(route: Route, codes: dict[str, type[SteersmanError]]) -> dict[str
     fine: dict[str, Any] = {"description": route.summary}
     if media_type:
         fine["content"] = {media_type: {"schema": _schema(kind)}}
+    for other in OTHER_MEDIA.get(route.name, ()):
+        fine["content"][other] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {str(status): fine}
-    if route.name == "get_entity":
+    if route.name in TAGGED:
         fine["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    if route.name in OTHER_STATUSES:
+        responses[str(OTHER_STATUSES[route.name])] = fine
+    if route.name == "get_entity":
         responses["304"] = {"description": "It has not changed since the tag that was sent"}
     errors: list[type[SteersmanError]] = [*COMMON_ERRORS, HostNotAllowed]
     if route.path.startswith(API):

@@ -16,9 +16,12 @@ from steersman.kernel.tasks import Supervisor
 from steersman.store.api import Store
 
 if TYPE_CHECKING:
+    from steersman.act.delivery.deliveries import Deliveries
+    from steersman.api.control import Control
     from steersman.observe.inlet import Inlet
     from steersman.observe.judge import SourceHealth
     from steersman.state.bus import StateBus
+    from steersman.state.tail import Tail
 
 DASHBOARD_FOLDER = Path(__file__).parent / "dashboard"
 """Where the build puts the dashboard. The folder is missing in a checkout that was not built."""
@@ -33,6 +36,8 @@ class Plane:
     - `store_name` says what the store is, without credentials: `sqlite`, `memory`.
     - `intake_sources` answers how each configured source fares, as intake has it.
     - `intake_failures` answers why intake does not run, one line each; empty where it does.
+    - `tail` and `deliveries` tell of events of resources; None where this process has no outbox.
+    - `control` is the acting half: resources, decisions, lifecycles. None where this process only observes.
     """
 
     bus: StateBus
@@ -49,3 +54,6 @@ class Plane:
     intake_sources: Callable[[], list[SourceHealth]] = list
     intake_failures: Callable[[], list[str]] = list
     dashboard: Path = DASHBOARD_FOLDER
+    control: Control | None = None
+    tail: Tail | None = None
+    deliveries: Deliveries | None = None

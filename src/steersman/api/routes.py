@@ -22,8 +22,8 @@ class Role(IntEnum):
     """What a caller may do. Each role may do all that the ones below it may."""
 
     VIEWER = 1  # read everything but tokens
-    OPERATOR = 2  # push fragments, record, and (later) act
-    ADMIN = 3  # make and revoke tokens
+    OPERATOR = 2  # push fragments, record, and act
+    ADMIN = 3  # make and revoke tokens, and force a resource against its table
 
     @property
     def label(self) -> str:
@@ -58,7 +58,7 @@ class Route(Struct, frozen=True):
 
 V, O, A = Role.VIEWER, Role.OPERATOR, Role.ADMIN  # noqa: E741 - a table reads better with short words
 
-ROUTES: tuple[Route, ...] = (
+_PLAIN: tuple[Route, ...] = (
     Route("healthz", "GET", "/healthz", None, "Whether the process is alive"),
     Route("readyz", "GET", "/readyz", None, "Whether it can do its work", ("not_ready",)),
     Route("metrics", "GET", "/metrics", V, "Metrics in Prometheus' text format"),
@@ -155,6 +155,281 @@ ROUTES: tuple[Route, ...] = (
         documented=False,
     ),
 )
+
+BODY_ERRORS = ("body_malformed", "unsupported_media_type", "too_large", "body_timed_out")
+"""What may be wrong with a body of JSON."""
+ONE = ("not_ready", "unknown_resource_kind", "resource_not_found")
+"""What may be wrong with the address of a resource."""
+CHANGE = (*BODY_ERRORS, "plane_owned", "version_conflict", "idempotency_mismatch")
+"""What may be wrong with a change."""
+MOVE = (
+    "unknown_lifecycle",
+    "unknown_event",
+    "unknown_state",
+    "not_allowed",
+    "guard_failed",
+    "requirement_missing",
+    "terminal",
+    "held",
+    "budget_exhausted",
+)
+"""What may be wrong with moving a resource."""
+KIND = f"{API}/resources/{{kind}}"
+RESOURCE = f"{KIND}/{{id}}"
+RECOMMENDATION = f"{API}/recommendations/{{id}}"
+DECIDE = (
+    "not_ready",
+    "resource_not_found",
+    *BODY_ERRORS,
+    "not_allowed",
+    "terminal",
+    "requirement_missing",
+    "version_conflict",
+    "idempotency_mismatch",
+)
+"""What may be wrong with a decision."""
+
+_RESOURCES: tuple[Route, ...] = (
+    Route("list_kinds", "GET", f"{API}/resources", V, "Kinds of resources, with counts", ("not_ready",)),
+    Route(
+        "list_resources",
+        "GET",
+        KIND,
+        V,
+        "Resources of a kind, page by page",
+        ("not_ready", "unknown_resource_kind", "cursor_invalid", "invalid_input"),
+    ),
+    Route(
+        "create_resource",
+        "POST",
+        KIND,
+        O,
+        "Make a resource",
+        ("not_ready", "unknown_resource_kind", *CHANGE, "spec_refused", "resource_exists", *MOVE),
+    ),
+    Route("get_resource", "GET", RESOURCE, V, "One resource", ONE),
+    Route(
+        "apply_resource",
+        "PUT",
+        RESOURCE,
+        O,
+        "Make a resource what the body says: create it, or change what differs",
+        (*ONE, *CHANGE, "spec_refused", "resource_exists", *MOVE),
+    ),
+    Route("delete_resource", "DELETE", RESOURCE, O, "Take a resource out", (*ONE, *CHANGE, "held")),
+    Route(
+        "set_desired_status",
+        "PUT",
+        f"{RESOURCE}/desired-status",
+        O,
+        "Say where a resource is meant to be",
+        (*ONE, *CHANGE, *MOVE),
+    ),
+    Route(
+        "transition_resource",
+        "POST",
+        f"{RESOURCE}/transitions",
+        O,
+        "Move a resource by an event of its lifecycle; a forced move takes role admin",
+        (*ONE, *CHANGE, *MOVE),
+    ),
+    Route("resource_history", "GET", f"{RESOURCE}/history", V, "All that was ever done to a resource", ONE),
+    Route(
+        "resource_allowed",
+        "GET",
+        f"{RESOURCE}/allowed",
+        V,
+        "What the caller could ask of a resource now, and why not of what they could not",
+        (*ONE, "unknown_lifecycle"),
+    ),
+    Route(
+        "resource_path",
+        "GET",
+        f"{RESOURCE}/path",
+        V,
+        "The way from where a resource is to a state",
+        (*ONE, "unknown_lifecycle", "unknown_state", "no_path"),
+    ),
+    Route(
+        "explain_resource",
+        "GET",
+        f"{RESOURCE}/explain",
+        V,
+        "The whole story of a resource: where it is, where it goes and why, what it waits for",
+        (*ONE, "unknown_state"),
+    ),
+    Route(
+        "place_hold",
+        "PUT",
+        f"{RESOURCE}/holds/{{name}}",
+        O,
+        "Hold a resource: nothing more is done to it until its owner lets go",
+        (*ONE, *CHANGE, "held", "invalid_input"),
+    ),
+    Route(
+        "lift_hold",
+        "DELETE",
+        f"{RESOURCE}/holds/{{name}}",
+        O,
+        "Let go of a resource",
+        (*ONE, *CHANGE, "held", "requirement_missing", "not_allowed"),
+    ),
+    Route(
+        "reconcile_resource",
+        "POST",
+        f"{RESOURCE}/reconcile",
+        O,
+        "Look at a resource now; its failures so far no longer count",
+        (*ONE, *CHANGE),
+    ),
+    Route(
+        "retry_phase",
+        "POST",
+        f"{RESOURCE}/phases/{{name}}/retry",
+        O,
+        "Try a failed phase again",
+        (*ONE, *CHANGE, "phase_invalid"),
+    ),
+    Route(
+        "answer_step",
+        "POST",
+        f"{API}/operations/{{id}}/steps/{{step}}/result",
+        O,
+        "Answer a step that waits for an outside system",
+        (*ONE, *BODY_ERRORS, "operation_not_found", "fenced", "ref_invalid", "invalid_input"),
+    ),
+)
+_DECISIONS: tuple[Route, ...] = (
+    Route("list_lifecycles", "GET", f"{API}/lifecycles", V, "Lifecycles that are loaded", ("not_ready",)),
+    Route(
+        "lint_lifecycle",
+        "POST",
+        f"{API}/lifecycles/lint",
+        V,
+        "Judge a lifecycle that is being written",
+        ("not_ready", *BODY_ERRORS),
+    ),
+    Route(
+        "get_lifecycle",
+        "GET",
+        f"{API}/lifecycles/{{name}}",
+        V,
+        "A lifecycle as data, YAML or a drawing",
+        ("not_ready", "unknown_lifecycle", "unknown_state"),
+    ),
+    Route("list_policies", "GET", f"{API}/policies", V, "Policies and their modes", ("not_ready",)),
+    Route(
+        "dry_run_policies",
+        "POST",
+        f"{API}/policies/dry-run",
+        V,
+        "What policies would say of the fleet as it is now",
+        ("not_ready", *BODY_ERRORS),
+    ),
+    Route(
+        "policy_coverage",
+        "GET",
+        f"{API}/policies/coverage",
+        V,
+        "Of how many entities each policy can tell",
+        ("not_ready",),
+    ),
+    Route("get_policy", "GET", f"{API}/policies/{{name}}", V, "One policy", ("not_ready",)),
+    Route(
+        "set_policy_mode",
+        "PUT",
+        f"{API}/policies/{{name}}/mode",
+        O,
+        "Say how far a policy may go",
+        (*DECIDE, "policy_invalid", "invalid_input"),
+    ),
+    Route(
+        "list_recommendations",
+        "GET",
+        f"{API}/recommendations",
+        V,
+        "Recommendations, page by page",
+        ("not_ready", "cursor_invalid", "invalid_input"),
+    ),
+    Route(
+        "get_recommendation",
+        "GET",
+        RECOMMENDATION,
+        V,
+        "One recommendation",
+        ("not_ready", "resource_not_found"),
+    ),
+    Route("approve_recommendation", "POST", f"{RECOMMENDATION}/approve", O, "Agree to what it says", DECIDE),
+    Route("reject_recommendation", "POST", f"{RECOMMENDATION}/reject", O, "Say no to what it says", DECIDE),
+    Route(
+        "snooze_recommendation",
+        "POST",
+        f"{RECOMMENDATION}/snooze",
+        O,
+        "Ask nobody about it for a while",
+        DECIDE,
+    ),
+    Route(
+        "get_freeze",
+        "GET",
+        f"{API}/freeze",
+        V,
+        "Whether acting is frozen",
+        ("not_ready", "resource_not_found"),
+    ),
+    Route(
+        "set_freeze",
+        "PUT",
+        f"{API}/freeze",
+        O,
+        "Freeze all that the plane does by itself, or let it go on",
+        DECIDE,
+    ),
+)
+SUBSCRIPTION = f"{API}/subscriptions/{{id}}"
+SUBSCRIBED = ("events_unavailable", "subscription_not_found")
+WISH = (*BODY_ERRORS, "url_invalid", "target_refused", "secret_invalid")
+
+_SUBSCRIPTIONS: tuple[Route, ...] = (
+    Route(
+        "list_subscriptions",
+        "GET",
+        f"{API}/subscriptions",
+        O,
+        "Subscriptions to events and how they fare",
+        ("events_unavailable",),
+    ),
+    Route(
+        "create_subscription",
+        "POST",
+        f"{API}/subscriptions",
+        A,
+        "Subscribe an address to events; the answer alone holds the secret",
+        ("events_unavailable", *WISH, "too_many_subscriptions"),
+    ),
+    Route("get_subscription", "GET", SUBSCRIPTION, O, "One subscription", SUBSCRIBED),
+    Route("change_subscription", "PATCH", SUBSCRIPTION, A, "Change a subscription", (*SUBSCRIBED, *WISH)),
+    Route("delete_subscription", "DELETE", SUBSCRIPTION, A, "Remove a subscription", SUBSCRIBED),
+    Route(
+        "list_dead_letters",
+        "GET",
+        f"{SUBSCRIPTION}/dead-letters",
+        O,
+        "Events that could not be delivered",
+        SUBSCRIBED,
+    ),
+    Route(
+        "replay_subscription",
+        "POST",
+        f"{SUBSCRIPTION}/replay",
+        A,
+        "Send events again",
+        (*SUBSCRIBED, *BODY_ERRORS, "invalid_input", "subscription_disabled"),
+    ),
+    Route("test_subscription", "POST", f"{SUBSCRIPTION}/test", A, "Send a test event now", SUBSCRIBED),
+)
+ROUTES: tuple[Route, ...] = (*_PLAIN, *_RESOURCES, *_DECISIONS, *_SUBSCRIPTIONS)
+"""Every route."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 

@@ -14,7 +14,18 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import QueryParameter
 
-from steersman.api import entities, system, tokens
+from steersman.api import (
+    applying,
+    decisions,
+    entities,
+    operations,
+    resources,
+    story,
+    subscriptions,
+    system,
+    tables,
+    tokens,
+)
 from steersman.api.edge import Edge
 from steersman.api.exchange import RawHandler, Receive, Scope, Send
 from steersman.api.fragments import FragmentDoor
@@ -46,6 +57,46 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "revoke_token": tokens.revoke_token,
     "status": system.status,
     "whoami": system.whoami,
+    "list_kinds": resources.list_kinds,
+    "list_resources": resources.list_resources,
+    "create_resource": applying.create_resource,
+    "get_resource": resources.get_resource,
+    "apply_resource": applying.apply_resource,
+    "delete_resource": resources.delete_resource,
+    "set_desired_status": resources.set_desired_status,
+    "transition_resource": resources.transition_resource,
+    "resource_history": resources.resource_history,
+    "resource_allowed": resources.resource_allowed,
+    "resource_path": resources.resource_path,
+    "explain_resource": story.explain_resource,
+    "place_hold": resources.place_hold,
+    "lift_hold": resources.lift_hold,
+    "reconcile_resource": resources.reconcile_resource,
+    "retry_phase": resources.retry_phase,
+    "answer_step": operations.answer_step,
+    "list_lifecycles": tables.list_lifecycles,
+    "lint_lifecycle": tables.lint_lifecycle,
+    "get_lifecycle": tables.get_lifecycle,
+    "list_policies": decisions.list_policies,
+    "dry_run_policies": decisions.dry_run_policies,
+    "policy_coverage": decisions.policy_coverage,
+    "get_policy": decisions.get_policy,
+    "set_policy_mode": decisions.set_policy_mode,
+    "list_recommendations": decisions.list_recommendations,
+    "get_recommendation": decisions.get_recommendation,
+    "approve_recommendation": decisions.approve_recommendation,
+    "reject_recommendation": decisions.reject_recommendation,
+    "snooze_recommendation": decisions.snooze_recommendation,
+    "get_freeze": decisions.get_freeze,
+    "set_freeze": decisions.set_freeze,
+    "list_subscriptions": subscriptions.list_subscriptions,
+    "create_subscription": subscriptions.create_subscription,
+    "get_subscription": subscriptions.get_subscription,
+    "change_subscription": subscriptions.change_subscription,
+    "delete_subscription": subscriptions.delete_subscription,
+    "list_dead_letters": subscriptions.list_dead_letters,
+    "replay_subscription": subscriptions.replay_subscription,
+    "test_subscription": subscriptions.test_subscription,
 }
 """The framework's handlers by route name."""
 
@@ -112,6 +163,7 @@ class Api:
                 deltas=Deltas(self.metrics),
                 lines=self.lines,
                 metrics=self.metrics,
+                tail=lambda: plane.tail,
             ),
             "recording": partial(serve_recording, plane=plane, lines=self.lines),
             "dashboard": site.page,
@@ -123,7 +175,7 @@ class Api:
         names = {
             "push_fragments": {"results": False},
             "recording": {"seconds": False},
-            "watch": {"kinds": True, "after": False},
+            "watch": {"kinds": True, "resources": True, "after": False},
         }
         for route in ROUTES:
             if not route.raw:

@@ -42,3 +42,41 @@ def _all_names() -> dict[str, EntityType]:
 
 
 _KINDS = _all_names()
+
+
+RESOURCE_FORMS: dict[str, tuple[str, ...]] = {
+    "Session": ("ses",),
+    "SessionPart": ("part", "sp"),
+    "PodInstance": ("pod", "po"),
+    "Host": ("worker", "ho"),
+    "Job": (),
+    "Report": ("rep",),
+    "Node": ("no",),
+    "Recommendation": ("rec",),
+    "Policy": ("pol",),
+    "Freeze": (),
+}
+"""Kinds of resources with their short forms and other names; a test holds it to `plane_resources.KINDS`."""
+
+
+def resource_plural(kind: str) -> str:
+    """`Node` → `nodes`, `Policy` → `policies`."""
+    word = kind.lower()
+    return word[:-1] + "ies" if word.endswith("y") else word + "s"
+
+
+def resource_kind_of(word: str) -> str | None:
+    """The kind of resource that `word` means, None where it means none; read as `kind_of` reads."""
+    return _RESOURCES.get(word.lower().replace("-", "").replace("_", ""))
+
+
+def _resource_names() -> dict[str, str]:
+    names: dict[str, str] = {}
+    for kind, shorts in RESOURCE_FORMS.items():
+        names[kind.lower()] = names[resource_plural(kind)] = kind
+        for short in shorts:
+            names[short] = names[f"{short}s"] = kind
+    return names
+
+
+_RESOURCES = _resource_names()
