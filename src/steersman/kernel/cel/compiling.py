@@ -54,7 +54,10 @@ class Scope:
     def find(self, path: Path) -> Any:
         """The value of a name; Unknown where it can't be had. Each name is looked up once."""
         if path in self._found:
-            return self._found[path]
+            value = self._found[path]
+            if isinstance(value, Unknown):  # `has` may have asked first, to whom it is no lack
+                self.missing.update(dict.fromkeys(value.lacks))
+            return value
         value = self.lookup.get(path)
         if isinstance(value, Lack):
             self.missing[value] = None
@@ -90,7 +93,7 @@ class Compiler:
         try:
             return self._node(_parse(text, self.wrong))
         except RecursionError:
-            raise self.wrong(f"nested deeper than {DEPTH_MAX} levels") from None
+            raise self.wrong(f"too many parts in a row, or nested deeper than {DEPTH_MAX} levels") from None
 
     def wrong(self, detail: str, line: int = 1, column: int = 1) -> ExpressionInvalid:
         """The error for a place in the text, told as a place in the file that it stands in."""
@@ -172,7 +175,10 @@ class Compiler:
             one, other = left(scope), right(scope)
             if isinstance(one, Unknown) or isinstance(other, Unknown):
                 return merged(one, other)
-            return operate(one, other)
+            try:
+                return operate(one, other)
+            except (OverflowError, TypeError) as error:  # a huge number, a time without a zone
+                return senseless(str(error))
 
         return apply
 
@@ -211,7 +217,10 @@ class Compiler:
                 raw = text[:1] in "rR"
                 body = text[1:] if raw else text
                 quotes = 3 if token.type == "MLSTRING_LIT" else 1
-                return body[quotes:-quotes] if raw else operations.unescaped(body[quotes:-quotes])
+                content = body[quotes:-quotes]
+                if not raw and operations.has_unknown_escape(content):
+                    raise self._at(token, "a backslash that begins no escape; write it twice, or r'...'")
+                return content if raw else operations.unescaped(content)
             case _:
                 raise self._at(token, "bytes have no place in an expression")
 

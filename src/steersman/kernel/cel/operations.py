@@ -136,6 +136,8 @@ def negate(value: Any) -> Any:
 def index(whole: Any, at: Any) -> Any:
     """An item of a list or a map's value."""
     if isinstance(whole, Mapping):
+        if not isinstance(at, (str, int, float)):
+            return senseless(f"{kind_of(at)} is no key of a map")
         found = cast("Mapping[Any, Any]", whole).get(at)
         return senseless(f"the map has no key {str(at)[:60]!r}") if found is None else found
     if isinstance(whole, (list, tuple)) and isinstance(at, int) and not isinstance(at, bool):
@@ -339,6 +341,11 @@ ESCAPES = re.compile(
     r"\\(?:([abfnrtv\\\"'`?])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2}))"
 )
 _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def has_unknown_escape(text: str) -> bool:
+    """Whether a text literal's content has a backslash that begins no escape."""
+    return "\\" in ESCAPES.sub("", text)
 
 
 def unescaped(text: str) -> str:
