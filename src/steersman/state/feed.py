@@ -83,18 +83,29 @@ class Subscription:
     def poll(self) -> Delta | None:
         """The next delta if there is one now; never waits. Without an event loop, `feed.flush` makes the
         changes so far visible."""
-        while self._lost or self.revision < self._feed.horizon:
-            delta = self._step()
-            if delta.entities or delta.resync:
+        while self.behind:
+            delta = self.step()
+            if delta is not None:
                 return delta
         return None
+
+    @property
+    def behind(self) -> bool:
+        """Whether `step` may have something to tell."""
+        return self._lost or self.revision < self._feed.horizon
+
+    def step(self) -> Delta | None:
+        """Go on by one step, within the bounds of one delta; None where what was passed has nothing for this
+        subscriber."""
+        delta = self._step()
+        return delta if delta.entities or delta.resync else None
 
     async def next(self) -> Delta:
         """The next delta that has something for this subscriber; waits for it."""
         while True:
-            if self._lost or self.revision < self._feed.horizon:
-                delta = self._step()
-                if delta.entities or delta.resync:
+            if self.behind:
+                delta = self.step()
+                if delta is not None:
                     return delta
                 await self._feed.breathe()
             else:
@@ -147,6 +158,8 @@ class Feed:
         self._waiting: asyncio.Event | None = None
         self._deltas: dict[tuple[EntityFilter, int], Delta] = {}
         self._views: dict[EntityKey, CanonicalEntity] = {}
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._listened = 0
         self.resyncs = 0
 
     def __len__(self) -> int:
@@ -180,7 +193,20 @@ class Feed:
         if self._waiting is not None:
             self._waiting.set()
             self._waiting = None  # who comes from now on waits for the next flush
+        for ring in tuple(self._listeners.values()):
+            ring()
         return True
+
+    def listen(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """Call `ring` at each flush, for those who wait for several things at once. Returns what ends it."""
+        self._listened += 1
+        number = self._listened
+        self._listeners[number] = ring
+
+        def end() -> None:
+            self._listeners.pop(number, None)
+
+        return end
 
     async def wait(self) -> None:
         """Return at the next flush."""

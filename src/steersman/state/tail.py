@@ -160,14 +160,18 @@ class Tail:
             self._waiting = asyncio.Event()
         await self._waiting.wait()
 
+    async def ready(self) -> None:
+        """Return once the outbox was read, so that readers have a place."""
+        while not self.loaded:
+            await self.wait()
+
     async def behind(self, after: int, limit: int) -> tuple[list[Told], int, int]:
         """Events behind `after`, how far that goes, and the revision up to which rows were retired. Waits for
         the disk where memory does not reach so far back, and until the outbox was read once.
 
         A cursor that the store has not reached is of another store: all of that one's past is lost.
         """
-        while not self.loaded:
-            await self.wait()
+        await self.ready()
         if after > self.horizon:
             newest = await self._store.revision()
             if after > newest:
@@ -293,7 +297,7 @@ class TailReader:
     def __init__(self, tail: Tail, wanted: EventFilter, after: int | None) -> None:
         self._tail = tail
         self._wanted = wanted
-        self._after = after
+        self._after = tail.horizon if after is None and tail.loaded else after
         self._lost_to = 0
         self._checked = False  # whether a cursor that is ahead of the tail is one of this store
 
@@ -313,8 +317,7 @@ class TailReader:
         """Go on by one step of at most `limit` events; None where what was passed has nothing for this
         reader. Cancelled, it has not moved."""
         if self._after is None:  # from now on: now is when the tail was first seen whole
-            while not self._tail.loaded:
-                await self._tail.wait()
+            await self._tail.ready()
             self._after = self._tail.horizon
             return None
         after = self._after

@@ -18,18 +18,23 @@ from typing import Any
 
 import httpx2
 
+from steersman.act.delivery.deliveries import Deliveries
+from steersman.act.delivery.worker import Pace
 from steersman.api.auth import NewToken, Tokens
 from steersman.api.plane import Plane
 from steersman.api.server import Api, build_asgi
 from steersman.api.serving import HttpServer
 from steersman.api.settings import ApiSettings
+from steersman.drivers.webhook.targets import Targets
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import CountedIds, seeded_rng
+from steersman.kernel.retry import Backoff
 from steersman.kernel.tasks import ALWAYS, Supervisor
 from steersman.kinds.settings import AuthSettings, ServerSettings
 from steersman.observe.inlet import Inlet
 from steersman.state.bus import StateBus
 from steersman.state.limits import BusLimits
+from steersman.state.tail import Tail
 from steersman.store.memory import MemoryStore
 
 LOOPBACK = "http://127.0.0.1:7440"
@@ -66,9 +71,11 @@ async def make_world(
     tokens: bool = False,
     dashboard: Path = NO_DASHBOARD,
     limits: BusLimits | None = None,
+    events: bool = False,
     **server: Any,
 ) -> AsyncGenerator[World]:
-    """A plane over a store in memory, its bus turning. `server`: settings of the API's server."""
+    """A plane over a store in memory, its bus turning. `server`: settings of the API's server. With `events`
+    it tells of resources too, and delivers to receivers on loopback."""
     clock, rng = SystemClock(), seeded_rng(7)
     ids = CountedIds()
     async with (
@@ -90,12 +97,34 @@ async def make_world(
             dashboard=dashboard,
         )
         await plane.tokens.load()
+        if events:
+            await _start_events(plane)
         api = build_asgi(plane)
         await api.start()
         tasks.start("bus", bus.pump, ALWAYS)
         transport = httpx2.ASGITransport(api, raise_app_exceptions=False)  # pyright: ignore[reportArgumentType] - its ASGI types are narrower
         async with httpx2.AsyncClient(transport=transport, base_url=LOOPBACK) as http:
             yield World(plane, api, http, tasks)
+
+
+async def _start_events(plane: Plane) -> None:
+    """Give a plane its tail and its deliveries."""
+    store, clock, tasks = plane.store, plane.clock, plane.supervisor
+    plane.tail = Tail(store, clock)
+    tasks.start("tail", plane.tail.run, ALWAYS)
+    await plane.tail.ready()
+    plane.deliveries = Deliveries(
+        store,
+        plane.tail,
+        clock=clock,
+        rng=seeded_rng(7),
+        ids=plane.ids,
+        tasks=tasks,
+        targets=Targets(["127.0.0.0/8"]),
+        pace=Pace(attempts_max=3, backoff=Backoff(first_s=0.01, max_s=0.02), cursor_s=0.0),
+    )
+    await plane.deliveries.load()
+    plane.deliveries.start()
 
 
 @asynccontextmanager

@@ -47,6 +47,7 @@ async def serving(speak: Speak) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.sleep(0.02)  # what is served notices that its caller went
 
 
 def answering(head: str, body: bytes = b"") -> Speak:
@@ -108,6 +109,7 @@ async def test_what_is_no_answer_is_a_failure_of_the_attempt(head: str) -> None:
 async def test_a_receiver_that_never_answers_costs_its_time_and_no_more() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
+        writer.close()
 
     async with serving(silent) as port, client(OPEN) as one:
         with pytest.raises(WebhookFailed, match=r"0\.05 s"):
