@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from deciding import rules
-from steersman.state.ledger import Ledger, Selection
 
 from steersman.act.advice.recommending import AdviceLimits
 from steersman.act.advice.runner import Advice
@@ -22,6 +21,7 @@ from steersman.kinds.fragment import StateFragment
 from steersman.kinds.plane_resources import RecommendationState
 from steersman.kinds.state import NodeState, ResourceRef
 from steersman.state.bus import StateBus
+from steersman.state.ledger import Ledger, Selection
 from steersman.state.sources import SourceInfo
 from steersman.store.api import Store
 

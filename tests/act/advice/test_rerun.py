@@ -9,7 +9,6 @@ from random import Random
 import pytest
 from advice_house import CADENCE_S, policy
 from deciding import rules
-from steersman.state.ledger import Ledger
 
 from steersman.act.advice.rerun import Rerun, Said, compare
 from steersman.act.lifecycle import Lifecycles
@@ -22,6 +21,7 @@ from steersman.observe.inlet import Inlet
 from steersman.observe.recformat import Encoder, Header, Reader
 from steersman.observe.replay import steps
 from steersman.state.bus import StateBus
+from steersman.state.ledger import Ledger
 from steersman.state.sources import SourceInfo
 from steersman.store.memory import MemoryStore
 

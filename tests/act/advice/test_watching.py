@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from advice_house import House, key, policy
 
 from steersman.act.advice.watching import RESUME_MAX_S, SAVE_GAP_S
@@ -150,4 +152,19 @@ async def test_a_damaged_checkpoint_is_left_out(store: Store, clock: ManualClock
     await made.add_nodes("n1")
     made.disks["n1"] = 0.95
     await made.pass_time(40)
+    assert len(await made.recommendations()) == 1
+
+
+async def test_a_wall_clock_that_is_set_neither_shortens_nor_stretches_it(
+    store: Store, clock: ManualClock
+) -> None:
+    made = await House(store, clock).open()
+    await made.add_nodes("n1")
+    made.disks["n1"] = 0.95
+    await made.pass_time(10)
+    clock.set_wall(clock.now() + timedelta(hours=1))
+    await made.pass_time(15, 5)
+    assert await made.recommendations() == []
+    clock.set_wall(clock.now() - timedelta(hours=2))
+    await made.pass_time(10, 5)
     assert len(await made.recommendations()) == 1

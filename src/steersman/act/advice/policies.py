@@ -27,7 +27,7 @@ from steersman.kinds.deciding import LoadedPolicy, PolicyProblem
 from steersman.kinds.plane_resources import DISABLED, PolicyState
 from steersman.kinds.policy import Policy, PolicyMode
 from steersman.kinds.refusal import ResourceExists
-from steersman.kinds.state import ResourceRef
+from steersman.kinds.state import ResourceRef, ResourceState
 from steersman.state.ledger import Ledger
 
 FILES_MAX = 1_000
@@ -298,7 +298,7 @@ class Policies:
         return unloaded
 
 
-def _mode_before(state: PolicyState, policy: Policy) -> str | None:
+def _mode_before(state: ResourceState, policy: Policy) -> str | None:
     """The mode to give back; None where a person disabled it."""
     if not state.state_history:
         return policy.mode.value

@@ -12,7 +12,7 @@ have been, and never earlier.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -72,6 +72,7 @@ class Watching:
         self._subscription: Subscription | None = None
         self._types: frozenset[EntityType] = frozenset()
         self._dirty: dict[EntityKey, None] = {}
+        self._began = (clock.now(), clock.monotonic())
         self._waited_s = self._saved_s = self._pruned_s = clock.monotonic()
         self.labels: dict[EntityKey, Mapping[str, str]] = {}
         """Labels of each entity that policies look at: the failure domains."""
@@ -121,7 +122,7 @@ class Watching:
         self._take_changes()
         evaluator = self._evaluator()
         now_s = self._clock.monotonic()
-        for key in evaluator.due(self._clock.now()):
+        for key in evaluator.due(self._steady()):
             self._dirty[key] = None
         if now_s - self._waited_s >= WAITING_GAP_S:
             self._waited_s = now_s
@@ -147,8 +148,7 @@ class Watching:
     async def save(self) -> None:
         """Keep since when what holds. Raises the store's errors."""
         self._saved_s = self._clock.monotonic()
-        now = self._clock.now()
-        saved = SavedSince(now, dict(self._evaluator().save(now)))
+        saved = SavedSince(self._clock.now(), dict(self._evaluator().save(self._steady())))
         await self._store.commit([], [Put(SINCE_KEY, _encode(saved))])
 
     async def restore(self) -> bool:
@@ -166,11 +166,17 @@ class Watching:
         if not timedelta() <= now - saved.saved_at <= timedelta(seconds=RESUME_MAX_S):
             return False
         try:
-            self._evaluator().restore(saved.data, now)
+            self._evaluator().restore(saved.data, self._steady())
         except (KeyError, TypeError, ValueError) as error:
             _log.warning("since_times_left_out", detail=str(error))
             return False
         return True
+
+    def _steady(self) -> datetime:
+        """The time by which a `for` is measured: a wall clock that is set neither shortens nor stretches
+        it."""
+        wall, monotonic = self._began
+        return wall + timedelta(seconds=self._clock.monotonic() - monotonic)
 
     def _take_changes(self) -> None:
         if self._subscription is None:
@@ -207,7 +213,7 @@ class Watching:
                 for policy in self._policies.values()
                 if policy.match.entity_type is key.entity_type
             ]
-        findings += evaluator.look(present, self._clock.now())
+        findings += evaluator.look(present, self._steady())
         await self._recommending.take(findings)
 
     def _node_changed(self, ref: ResourceRef, state: ResourceState | None) -> None:
