@@ -247,12 +247,12 @@ async def test_a_verdict_that_is_others_is_not_pronounced(store: Store, clock: M
 
 async def test_no_way_is_said(store: Store, clock: ManualClock) -> None:
     async with Plane(store, clock) as plane:
-        await plane.make(status="retired")
-        await plane.want("in_service")
+        await plane.make(status="broken")
+        await plane.want("burn_in")
         await plane.quiet()
         look = plane.loop.explain(node("n1"))
         assert look.outcome == "stuck"
-        assert "nothing leaves retired" in look.reason
+        assert "no events lead from broken to burn_in" in look.reason
 
 
 async def test_an_intent_changed_in_a_phase_goes_straight_back_where_the_table_allows(

@@ -15,7 +15,7 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.logging import get_logger
 from steersman.kinds.command import Actor, Terms
 from steersman.kinds.lifecycle import UnknownState
-from steersman.kinds.refusal import ResourceExists
+from steersman.kinds.refusal import ResourceExists, ResourceNotFound
 from steersman.kinds.state import NodeState, ResourceRef
 from steersman.state.ledger import Ledger, Machines
 from steersman.store.api import StoreUnavailable
@@ -87,7 +87,10 @@ class Inventory:
         for ref in node_refs(sight.id, sight.scope):
             if await self._ledger.find(ref) is not None:
                 continue  # another scope's
-            past = await self._ledger.history(ref, limit=1, newest_first=True)
+            try:
+                past = await self._ledger.history(ref, limit=1, newest_first=True)
+            except ResourceNotFound:
+                return ref  # it never was
             return None if past.entries else ref
         return None
 
