@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 from steersman.client import calls, shapes
+from steersman.client.acting_aio import AsyncActing
 from steersman.client.arguments import DEFAULT_SERVER, Kind, Kinds, read_kind, read_kinds, user_agent
 from steersman.client.transport import AsyncTransport
-from steersman.client.watching import Change, WatchSession
+from steersman.client.watching import Change, ResourceWatch, Told, WatchSession
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import CanonicalEntity, HealthState
@@ -16,7 +17,7 @@ from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
-class AsyncSteersman:
+class AsyncSteersman(AsyncActing):
     """One server, asked from one event loop: `async with AsyncSteersman() as plane: ...`.
 
     Each call raises a family of `steersman.kernel.errors`: what the server answered (`error.code` says which
@@ -93,6 +94,24 @@ class AsyncSteersman:
                     async for chunk in chunks:
                         for change in session.feed(chunk):
                             yield change
+            except SteersmanError as error:
+                failure = error
+            await self._transport.pause(session.cut(failure, self._transport.now_s()))
+
+    async def watch_resources(
+        self, kinds: Iterable[str] = (), *, after: str | None = None
+    ) -> AsyncGenerator[Told]:
+        """Events of resources of these kinds (all without any) as they come, until the iterator is closed.
+        `after` is an event id, `0-0` for all that are kept. Cuts are taken up again; a `Resync` says that
+        events were left out and the resources must be read."""
+        session = ResourceWatch(kinds, after, self._rng)
+        while True:
+            failure: SteersmanError | None = None
+            try:
+                async with self._transport.stream(session.call()) as chunks:
+                    async for chunk in chunks:
+                        for told in session.feed_events(chunk):
+                            yield told
             except SteersmanError as error:
                 failure = error
             await self._transport.pause(session.cut(failure, self._transport.now_s()))

@@ -6,9 +6,10 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from steersman.client import calls, shapes
+from steersman.client.acting import Acting
 from steersman.client.arguments import DEFAULT_SERVER, Kind, Kinds, read_kind, read_kinds, user_agent
 from steersman.client.transport import Transport
-from steersman.client.watching import Change, WatchSession
+from steersman.client.watching import Change, ResourceWatch, Told, WatchSession
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import CanonicalEntity, HealthState
@@ -16,7 +17,7 @@ from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
-class Steersman:
+class Steersman(Acting):
     """One server, asked synchronously: `with Steersman() as plane: plane.entity("node", "n1")`.
 
     Each call raises a family of `steersman.kernel.errors`: what the server answered (`error.code` says which
@@ -89,6 +90,21 @@ class Steersman:
                 with self._transport.stream(session.call()) as chunks:
                     for chunk in chunks:
                         yield from session.feed(chunk)
+            except SteersmanError as error:
+                failure = error
+            self._transport.pause(session.cut(failure, self._transport.now_s()))
+
+    def watch_resources(self, kinds: Iterable[str] = (), *, after: str | None = None) -> Generator[Told]:
+        """Events of resources of these kinds (all without any) as they come, until the iterator is closed.
+        `after` is an event id, `0-0` for all that are kept. Cuts are taken up again; a `Resync` says that
+        events were left out and the resources must be read."""
+        session = ResourceWatch(kinds, after, self._rng)
+        while not self._transport.closed:
+            failure: SteersmanError | None = None
+            try:
+                with self._transport.stream(session.call()) as chunks:
+                    for chunk in chunks:
+                        yield from session.feed_events(chunk)
             except SteersmanError as error:
                 failure = error
             self._transport.pause(session.cut(failure, self._transport.now_s()))

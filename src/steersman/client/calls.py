@@ -102,7 +102,7 @@ def entities(
         query.append(("q", search))
     if cursor:
         query.append(("cursor", cursor))
-    return Call("GET", _path("entities", query=query), _read_page)
+    return Call("GET", path_of("entities", query=query), _read_page)
 
 
 class Pager(Struct):
@@ -159,7 +159,7 @@ def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
     """Fragments, each encoded as JSON. Repeating a push is safe: the bus knows what it has been told."""
     return Call(
         "POST",
-        _path("fragments"),
+        path_of("fragments"),
         _reader(shapes.PushAnswer),
         body=b"\n".join(lines) + b"\n",
         headers={"content-type": "application/x-ndjson"},
@@ -202,29 +202,29 @@ def together(answers: Sequence[shapes.PushAnswer]) -> shapes.PushAnswer:
 
 def sources() -> Call[list[SourceStatus]]:
     """Sources and how they do."""
-    return Call("GET", _path("sources"), _items(SourceStatus))
+    return Call("GET", path_of("sources"), _items(SourceStatus))
 
 
 def status() -> Call[shapes.Status]:
     """The server about itself."""
-    return Call("GET", _path("status"), _reader(shapes.Status))
+    return Call("GET", path_of("status"), _reader(shapes.Status))
 
 
 def whoami() -> Call[shapes.WhoAmI]:
     """The caller."""
-    return Call("GET", _path("whoami"), _reader(shapes.WhoAmI))
+    return Call("GET", path_of("whoami"), _reader(shapes.WhoAmI))
 
 
 def tokens() -> Call[list[shapes.TokenInfo]]:
     """All tokens."""
-    return Call("GET", _path("tokens"), _items(shapes.TokenInfo))
+    return Call("GET", path_of("tokens"), _items(shapes.TokenInfo))
 
 
 def create_token(name: str, role: str, ttl_s: float | None) -> Call[shapes.IssuedToken]:
     """Make a token. Not repeated by itself: each time would make another one."""
     return Call(
         "POST",
-        _path("tokens"),
+        path_of("tokens"),
         _reader(shapes.IssuedToken),
         body=msgspec.json.encode({"name": name, "role": role, "ttl_s": ttl_s}),
         headers={"content-type": "application/json"},
@@ -234,23 +234,33 @@ def create_token(name: str, role: str, ttl_s: float | None) -> Call[shapes.Issue
 
 def revoke_token(token_id: str) -> Call[None]:
     """Revoke a token. Not repeated by itself: the second time it would not be found."""
-    return Call("DELETE", _path("tokens", token_id), _nothing, repeatable=False)
+    return Call("DELETE", path_of("tokens", token_id), _nothing, repeatable=False)
 
 
 def watch(kinds: Iterable[EntityType], after: int | None) -> Call[None]:
     """The event stream; its body is read by `watching.WatchSession`."""
-    query = [("kinds", kind.value) for kind in kinds]
+    query = [("kinds", kind.value) for kind in kinds] + [("resources", "none")]
+    return _stream(query, None if after is None else str(after))
+
+
+def watch_resources(kinds: Iterable[str], after: str | None) -> Call[None]:
+    """The event stream of resources alone, of these kinds; of all without any."""
+    asked = list(kinds) or ["all"]
+    return _stream([("kinds", "none"), *[("resources", kind) for kind in asked]], after)
+
+
+def _stream(query: list[tuple[str, str]], after: str | None) -> Call[None]:
     headers = {"accept": EVENTS, "accept-encoding": "identity", "cache-control": "no-store"}
     if after is not None:
-        headers["last-event-id"] = str(after)
-    return Call("GET", _path("watch", query=query), _nothing, headers=headers, media_type=EVENTS)
+        headers["last-event-id"] = after
+    return Call("GET", path_of("watch", query=query), _nothing, headers=headers, media_type=EVENTS)
 
 
 def recording(limit_s: float | None = None) -> Call[None]:
     """The stream of a recording's bytes; it ends by itself, whole, after `limit_s`."""
     query = [("seconds", f"{limit_s:g}")] if limit_s is not None else []
     headers = {"accept": RECORDING, "accept-encoding": "identity"}
-    return Call("GET", _path("recording", query=query), _nothing, headers=headers, media_type=RECORDING)
+    return Call("GET", path_of("recording", query=query), _nothing, headers=headers, media_type=RECORDING)
 
 
 def read_entity(body: bytes | msgspec.Raw) -> CanonicalEntity:
@@ -287,7 +297,8 @@ def _nothing(_body: bytes) -> None:
     return None
 
 
-def _path(*parts: str, query: Sequence[tuple[str, str]] = ()) -> str:
+def path_of(*parts: str, query: Sequence[tuple[str, str]] = ()) -> str:
+    """An address of the API. Raises `InvalidInput`."""
     try:
         path = "/".join((API, *map(_segment, parts)))
         path = f"{path}?{urlencode(query)}" if query else path
@@ -305,4 +316,4 @@ def _segment(text: str) -> str:
 
 def _entity_path(kind: EntityType, entity_id: str, scope: str | None, *more: str) -> str:
     query = [("scope", scope)] if scope is not None else []
-    return _path("entities", kind.value, entity_id, *more, query=query)
+    return path_of("entities", kind.value, entity_id, *more, query=query)

@@ -93,6 +93,19 @@ class ApiRefused(ApiError, Refused):
     code = "api_refused"
 
 
+class ApiVersionConflict(ApiRefused):
+    """412: it has changed since the caller read it, or somebody took it over. `facts["current"]`."""
+
+    code = "api_version_conflict"
+
+
+class ApiGuardFailed(ApiRefused):
+    """422 of a lifecycle: a guard does not hold, a requirement is missing, or a key was used for something
+    else. `facts`: `failed`, `missing`, `allowed`."""
+
+    code = "api_guard_failed"
+
+
 class ApiTooLarge(ApiError, TooLarge):
     """413."""
 
@@ -111,6 +124,8 @@ class ApiUnavailable(ApiError, Unavailable):
     code = "api_unavailable"
 
 
+_RULES = frozenset({"guard_failed", "requirement_missing", "idempotency_mismatch"})
+"""Codes of 422 that are a rule's refusal of a good request."""
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: ApiInvalidInput,
     401: ApiUnauthenticated,
@@ -118,6 +133,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     404: ApiNotFound,
     408: ApiInvalidInput,
     409: ApiRefused,
+    412: ApiVersionConflict,
     413: ApiTooLarge,
     415: ApiInvalidInput,
     422: ApiInvalidInput,
@@ -139,7 +155,7 @@ def error_of(status: int, body: bytes) -> ApiError:
         text = body[: BODY_SHOWN_CHARS * 4].decode("utf-8", "replace").strip()[:BODY_SHOWN_CHARS]
         detail = f"the server answered {status}" + (f": {text}" if text else "")
     code, title = problem.get("code"), problem.get("title")
-    family = _BY_STATUS.get(status, ApiError)
+    family = ApiGuardFailed if code in _RULES else _BY_STATUS.get(status, ApiError)
     return family(
         detail,
         code=code if isinstance(code, str) else f"http_{status}",

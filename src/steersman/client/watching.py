@@ -6,7 +6,9 @@ server sends a second time is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +20,7 @@ from steersman.client.sse import EventParser, ServerEvent
 from steersman.kernel.errors import SteersmanError, Unavailable
 from steersman.kernel.ids import Rng
 from steersman.kernel.retry import Backoff
+from steersman.kinds.command import ResourceEvent
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType
 
 SILENCE_MAX_S = 45.0
@@ -28,8 +31,20 @@ PATIENCE_S = 300.0
 """How long a watch that was cut tries to come back before it gives up."""
 RECONNECT = Backoff(first_s=0.5, max_s=15.0)
 
+PLACE = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?", re.ASCII)
+"""An event id of a stream that tells of resources: a revision of the bus, and one of the store."""
+
+T = TypeVar("T")
+
+Told = ResourceEvent | Resync
+"""What a watch of resources gives: an event, or word that events were left out."""
 Change = CanonicalEntity | Gone | Resync
 """What a watch gives: an entity's new state, the end of one, or word that changes were left out."""
+
+
+class _Lost(Struct):
+    resource_revision: int
+    reason: str = ""
 
 
 class _Mark(Struct):
@@ -39,6 +54,8 @@ class _Mark(Struct):
 
 _mark = msgspec.json.Decoder(_Mark)
 _gone = msgspec.json.Decoder(Gone)
+_event = msgspec.json.Decoder(ResourceEvent)
+_lost = msgspec.json.Decoder(_Lost)
 
 
 class WatchSession:
@@ -61,16 +78,18 @@ class WatchSession:
 
     def feed(self, chunk: bytes) -> list[Change]:
         """What these bytes tell that was not told before. Raises `BadAnswer`."""
-        changes: list[Change] = []
+        return list(self._each(chunk, self._read))
+
+    def _each(self, chunk: bytes, read: Callable[[ServerEvent], T | None]) -> Iterator[T]:
+        """What `read` makes of each event; the place moves on with them."""
         for event in self._parser.feed(chunk):
-            change = self._read(event)
+            change = read(event)
             if change is not None:
-                changes.append(change)
+                yield change
             if event.id is not None:
                 self._reach(event.id)
         if self._parser.last_id is not None:
             self._reach(self._parser.last_id)  # a heartbeat moves it on without an event
-        return changes
 
     def cut(self, error: SteersmanError | None, now_s: float) -> float:
         """The stream ended (with `error`, or by itself): seconds to wait before `call`.
@@ -100,13 +119,16 @@ class WatchSession:
                 return self._new(_gone.decode(event.data))
             if event.name in ("hello", "resync"):
                 mark = _mark.decode(event.data)
-                self._greeted, self._failures, self._lost_at_s = True, 0, None
+                self._greet()
                 if event.name == "resync":
                     self._told.clear()
                     return Resync(mark.revision, mark.reason)
         except UNREADABLE as error:
             raise BadAnswer(f"a {event.name} event of the stream can't be read: {error}") from None
         return None  # bye, and events of a newer server
+
+    def _greet(self) -> None:
+        self._greeted, self._failures, self._lost_at_s = True, 0, None
 
     def _new(self, change: CanonicalEntity | Gone) -> CanonicalEntity | Gone | None:
         # Behind the last id the server may tell a thing twice: once before a cut and once after it.
@@ -122,3 +144,39 @@ class WatchSession:
         if revision != self.after:
             self.after = revision
             self._told = {key: told for key, told in self._told.items() if told > revision}
+
+
+class ResourceWatch(WatchSession):
+    """One watch of events of resources. `place` is the id of the last event; a `Resync` of it says that the
+    resources must be read. No event is given twice: each carries the id of its own place."""
+
+    def __init__(self, kinds: Iterable[str], after: str | None, rng: Rng) -> None:
+        super().__init__((), None, rng)
+        self._resources = tuple(kinds)
+        self.place = after
+
+    def call(self) -> calls.Call[None]:
+        self._parser = EventParser()
+        return calls.watch_resources(self._resources, self.place)
+
+    def feed_events(self, chunk: bytes) -> list[Told]:
+        """The events that these bytes hold. Raises `BadAnswer`."""
+        return list(self._each(chunk, self._read_event))
+
+    def _read_event(self, event: ServerEvent) -> Told | None:
+        try:
+            if event.name == "resource":
+                return _event.decode(event.data)
+            if event.name == "hello":
+                self._greet()
+            if event.name == "resource_resync":
+                lost = _lost.decode(event.data)
+                return Resync(lost.resource_revision, lost.reason)
+        except UNREADABLE as error:
+            raise BadAnswer(f"a {event.name} event of the stream can't be read: {error}") from None
+        return None
+
+    def _reach(self, event_id: str) -> None:
+        if PLACE.fullmatch(event_id) is None:
+            raise BadAnswer(f"the stream has an event id that is no place: {event_id[:40]!r}")
+        self.place = event_id
