@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from test_api_watch import Reader, names, put, reading
 
+from steersman.client import AsyncSteersman
 from steersman.kernel.clock import SystemClock
 from steersman.kinds.command import ResourceEvent
 from steersman.state.tail import RETIRED_KEY, write_retired
@@ -174,3 +176,24 @@ async def test_a_thousand_readers_are_told_and_held_up_by_no_slow_one(telling: W
     for one in readers:
         one.hang_up()
     await asyncio.wait(tasks)
+
+
+async def test_the_client_comes_back_where_it_was(telling: World, serve: Any) -> None:
+    """Goal: a program that watches resources gets each event once, however often it is started."""
+    seen: list[str] = []
+    place: str | None = "0-0"
+    async with serve(telling) as address:
+        for life in range(3):
+            await change(telling, row("a", 2 * life + 1), row("a", 2 * life + 2))
+            async with (
+                AsyncSteersman(address) as plane,
+                contextlib.aclosing(plane.watch_resources(["Node"], after=place)) as events,
+            ):
+                async for one in events:
+                    assert isinstance(one, ResourceEvent)
+                    seen.append(one.id)
+                    rows = (await telling.plane.store.list("outbox/")).records
+                    place = f"0-{rows[len(seen) - 1].revision}"
+                    if len(seen) == 2 * life + 2:
+                        break
+    assert seen == [f"Node/a/{seq}" for seq in range(1, 7)]

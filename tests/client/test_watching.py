@@ -10,8 +10,9 @@ import pytest
 
 from steersman.client.errors import AnswerTimedOut, BadAnswer, NotReachable, error_of
 from steersman.client.shapes import Gone, Resync
-from steersman.client.watching import PATIENCE_S, RECONNECT, WatchSession
+from steersman.client.watching import PATIENCE_S, RECONNECT, ResourceWatch, WatchSession
 from steersman.kernel.ids import seeded_rng
+from steersman.kinds.command import ResourceEvent
 from steersman.kinds.entity import EntityType, NodeEntity
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -148,3 +149,31 @@ def test_the_pause_that_the_server_asked_for_is_kept() -> None:
     watch = session()
     watch.feed(b"retry: 2000\n\n" + hello(1))
     assert watch.cut(None, 0.0) >= 2
+
+
+def event(seq: int, place: str) -> bytes:
+    data = {
+        "id": f"Node/a/{seq}",
+        "type": "steersman.resource.created.v1",
+        "subject": "Node/a",
+        "sequence": seq,
+        "time": AT,
+    }
+    return f"id: {place}\nevent: resource\ndata: {msgspec.json.encode(data).decode()}\n\n".encode()
+
+
+def test_a_watch_of_resources_goes_on_behind_the_last_event_of_either_place() -> None:
+    watch = ResourceWatch(["Node"], "0-0", seeded_rng(1))
+    first = watch.call()
+    assert first.headers["last-event-id"] == "0-0"
+    assert "kinds=none&resources=Node" in first.path
+    told = watch.feed_events(hello(5) + event(1, "5-9") + event(2, "5-11")[:-2])
+    assert [one.id for one in told if isinstance(one, ResourceEvent)] == ["Node/a/1"]
+    watch.cut(None, 0.0)
+    assert watch.call().headers["last-event-id"] == "5-9", "an event that was cut is told again"
+    watch.feed_events(b": still here\nid: 6-11\n\n")
+    assert watch.call().headers["last-event-id"] == "6-11"
+    lost = watch.feed_events(said("resource_resync", {"resource_revision": 20, "reason": "history_lost"}))
+    assert lost == [Resync(20, "history_lost")]
+    with pytest.raises(BadAnswer):
+        watch.feed_events(b"id: 1-2-3\n\n")

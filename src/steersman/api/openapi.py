@@ -191,7 +191,7 @@ WATCH_PARAMETERS: list[dict[str, Any]] = [
     {
         "name": "kinds",
         "in": "query",
-        "description": "Kinds to watch, in any spelling; may repeat or be joined by commas; all without it",
+        "description": "Kinds of entities and resources, or `none`; may repeat or be joined by commas",
         "schema": {"type": "array", "items": {"type": "string"}},
     },
     {

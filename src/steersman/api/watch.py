@@ -290,13 +290,14 @@ def read_watched(
     """Which entities and which events of resources a stream tells of; None is all entities, or no events.
 
     `kinds` names entity types and kinds of resources in one list, a word that is both means both; without it
-    all are meant. `resources` counts before it for resources: kinds, `all` or `none`. Raises `UnknownKind`.
+    all are meant; `none` is none. `resources` counts before it for resources: kinds, `all` or `none`.
+    Raises `UnknownKind`.
     """
     words = [word for value in kinds for word in value.split(",") if word]
     types = frozenset(kind for word in words if (kind := kind_of(word)) is not None)
     named = frozenset(name for word in words if (name := resource_kind_of(word)) is not None)
     for word in words:
-        if kind_of(word) is None and resource_kind_of(word) is None:
+        if word != "none" and kind_of(word) is None and resource_kind_of(word) is None:
             read_kind(word)  # raises, with the nearest
     wanted = EventFilter(kinds=named) if named or not words else None
     asked = [word for value in resources for word in value.split(",") if word]
