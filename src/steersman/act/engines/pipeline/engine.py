@@ -180,7 +180,9 @@ class PipelineEngine:
             left_s = until_s - self._clock.monotonic()
             if not tasks or left_s <= 0:
                 return self._report(sheet, held=held)
-            await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                return self._report(sheet, held=held)
 
     async def _fold_ended(self, sheet: Sheet) -> None:
         tasks = self._tasks.get(sheet.ref, {})

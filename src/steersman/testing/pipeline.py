@@ -1,0 +1,230 @@
+"""What a pipeline must stand: each step failing in turn, and dying between any two writes.
+
+`Effects` is a handler whose effects outlive any number of lives of the program, as those of a real one do; it
+counts them by key. `StoreJournal` keeps a resource in a store with the Ledger's checks of version and epoch,
+for tests of an engine alone. `die_between_writes` runs a pipeline to its end once for each write at which a
+program can die, both ways, and checks that nothing took effect twice and that each end is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from steersman.act.engines.api import PhaseEngine, PhaseReport, PhaseRun
+from steersman.act.engines.pipeline import Journal
+from steersman.kernel.clock import Clock
+from steersman.kinds.axes import Operation
+from steersman.kinds.command import NO_TERMS, Actor, ChangeAction, HistoryEntry, Terms, Written
+from steersman.kinds.phase import LifecyclePhase
+from steersman.kinds.refusal import Fenced, ResourceNotFound, VersionConflict
+from steersman.kinds.state import NodeState, ResourceRef, ResourceState
+from steersman.kinds.step import StepCall, StepOutcome, StepResult
+from steersman.store.api import Check, Conflict, Held, Put, Store
+from steersman.testing.dying import Died, die_at_each
+
+LOOKS_MAX = 200
+"""How often an engine is asked to go on until it is thought to hang."""
+STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class StoreJournal:
+    """A Ledger's part that an engine needs, over a store. `entries` are the rows of this life."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.entries: list[HistoryEntry] = []
+
+    async def create(self, state: ResourceState) -> ResourceState:
+        """Keep a resource; one that is there already is returned as it is."""
+        key = self._key(ResourceRef(state.resource_type, state.id))
+        try:
+            await self._store.commit([Check(key, 0)], [Put(key, msgspec.json.encode(state))])
+        except Conflict:
+            return await self.get(ResourceRef(state.resource_type, state.id))
+        return state
+
+    async def change(self, ref: ResourceRef, edit: Callable[[ResourceState], None]) -> ResourceState:
+        """Somebody else's change of the resource."""
+        state, version = await self._read(ref)
+        edit(state)
+        state.version += 1
+        await self._store.commit(
+            [Check(self._key(ref), version)], [Put(self._key(ref), msgspec.json.encode(state))]
+        )
+        return state
+
+    async def get(self, ref: ResourceRef) -> ResourceState:
+        """The resource now."""
+        return (await self._read(ref))[0]
+
+    async def record_progress(
+        self,
+        ref: ResourceRef,
+        actor: Actor,
+        phase: str,
+        progress: dict[str, Any] | None,
+        *,
+        data: Mapping[str, Any] | None = None,
+        terms: Terms = NO_TERMS,
+        held: Held | None = None,
+    ) -> Written:
+        """Keep progress, checking fence and version as the Ledger does."""
+        state, version = await self._read(ref)
+        if terms.fence is not None and terms.fence != state.epoch:
+            raise Fenced(f"{ref}: epoch {terms.fence} is not {state.epoch}", fence=terms.fence)
+        if terms.expected_version is not None and terms.expected_version != state.version:
+            raise VersionConflict(f"{ref}: not {terms.expected_version}", current=state.version)
+        state.pipeline_progress = {**(state.pipeline_progress or {}), phase: progress}
+        state.version += 1
+        try:
+            revision = await self._store.commit(
+                [Check(self._key(ref), version)], [Put(self._key(ref), msgspec.json.encode(state))]
+            )
+        except Conflict:
+            raise VersionConflict(f"{ref}: changed in between", current=state.version) from None
+        entry = HistoryEntry(
+            kind=ref.kind,
+            id=ref.id,
+            seq=state.version,
+            at=STARTED_AT,
+            action=ChangeAction.PROGRESS_MADE,
+            actor=actor.name,
+            evidence=terms.evidence,
+            data=dict(data or {}),
+        )
+        self.entries.append(entry)
+        return Written(state, entry, revision)
+
+    async def _read(self, ref: ResourceRef) -> tuple[ResourceState, int]:
+        record = await self._store.get(self._key(ref))
+        if record is None:
+            raise ResourceNotFound(f"no {ref}", kind=ref.kind, id=ref.id)
+        return msgspec.json.decode(record.value, type=NodeState), record.version
+
+    @staticmethod
+    def _key(ref: ResourceRef) -> str:
+        return f"journal/{ref}"
+
+
+class Effects:
+    """A handler whose effects can be counted. It lives longer than the programs that use it.
+
+    `ends` says by `step` or `step/attempt` how an attempt ends; what it does not name succeeds. `lost` names
+    steps whose end is not told to whoever began them, only to whoever looks.
+    """
+
+    def __init__(
+        self, ends: Mapping[str, StepResult] | None = None, lost: frozenset[str] = frozenset()
+    ) -> None:
+        self.ends = dict(ends or {})
+        self.lost = lost
+        self.effects: list[str] = []
+        self.cancelled: list[str] = []
+        self.done: dict[str, StepResult] = {}
+
+    def check(self, inputs: dict[str, Any]) -> None:
+        """Anything is right."""
+
+    async def run(self, call: StepCall) -> StepResult:
+        """Take effect, once for a key."""
+        if call.key not in self.done:
+            self.effects.append(call.key)
+            self.done[call.key] = self._end(call)
+        if call.step in self.lost:
+            return StepResult(outcome=StepOutcome.UNCERTAIN, detail="the answer was lost")
+        return self.done[call.key]
+
+    async def observe(self, call: StepCall) -> StepResult | None:
+        """What became of it."""
+        return self.done.get(call.key)
+
+    async def cancel(self, call: StepCall) -> None:
+        """Note that it was told to end."""
+        self.cancelled.append(call.key)
+
+    def count(self, step: str) -> int:
+        """How often a step took effect, over all attempts."""
+        return sum(1 for key in self.effects if key.split("/")[1] == step)
+
+    def _end(self, call: StepCall) -> StepResult:
+        named = self.ends.get(f"{call.step}/{call.attempt}", self.ends.get(call.step))
+        return named or StepResult(outcome=StepOutcome.SUCCEEDED, outputs={"step": call.step, **call.inputs})
+
+
+class PipelineCase(Struct, frozen=True):
+    """A pipeline on a resource, for one operation."""
+
+    definition: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    inputs: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def ref(self) -> ResourceRef:
+        """The resource."""
+        return ResourceRef("Node", "n1")
+
+    def node(self) -> NodeState:
+        """The resource as it begins: the operation is under way, nothing is done yet."""
+        node = NodeState(id="n1", status="draining", metadata=self.metadata, created_at=STARTED_AT, epoch=1)
+        node.operation = Operation(
+            id="op-1", kind="drain", lifecycle_phase="drain", epoch=1, started_at=STARTED_AT
+        )
+        return node
+
+    def run(self, state: ResourceState) -> PhaseRun:
+        """The run as the loop hands it to the engine."""
+        if state.operation is None:
+            raise AssertionError(f"{self.ref} has no operation")
+        phase = LifecyclePhase("drain", pipeline_def=self.definition)
+        return PhaseRun(state, phase, state.operation, self.inputs)
+
+
+async def run_to_end(
+    engine: PhaseEngine, journal: Journal, case: PipelineCase, clock: Clock, pause_s: float = 0.0
+) -> PhaseReport:
+    """Advance until the phase is over, as the loop would. Raises AssertionError where it hangs."""
+    report = None
+    for _ in range(LOOKS_MAX):
+        report = await engine.advance(case.run(await journal.get(case.ref)))
+        if report.status in ("completed", "partial", "failed"):
+            return report
+        await clock.sleep(pause_s)
+    raise AssertionError(f"{case.ref} is still not over: {report}")
+
+
+async def die_between_writes(
+    open_store: Callable[[], AbstractAsyncContextManager[Any]],
+    case: PipelineCase,
+    effects: Callable[[], Effects],
+    live: Callable[[Store, Effects], Awaitable[PhaseReport]],
+) -> int:
+    """Die at each write of the pipeline, both ways, and live again on what is left. `live` runs the program
+    on a store to the phase's end. Returns the number of deaths died."""
+    reports: set[bytes] = set()
+    world: list[Effects] = []
+
+    async def life(store: Store, died: asyncio.Event) -> None:
+        if not died.is_set() and (not world or await store.revision() == 0):
+            world[:] = [effects()]
+        try:
+            report = await live(store, world[0])
+        except Died:
+            return
+        reports.add(msgspec.json.encode(replace(report, look_again=None)))
+
+    async def check(store: Store) -> None:
+        twice = sorted({key for key in world[0].effects if world[0].effects.count(key) > 1})
+        if twice:
+            raise AssertionError(f"took effect twice: {twice}")
+        if len(reports) != 1:
+            raise AssertionError(f"not always the same end: {reports}")
+
+    return await die_at_each(open_store, life, check)
