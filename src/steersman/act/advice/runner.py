@@ -58,7 +58,7 @@ class Advice:
         lifecycle_of: Callable[[str], Lifecycle],
         places: Sequence[Path] = (),
         shipped: Mapping[str, str] | None = None,
-        limits: AdviceLimits = AdviceLimits(),  # noqa: B008 - a value
+        limits: AdviceLimits | None = None,
         actions: Mapping[str, Action] = ACTIONS,
     ) -> None:
         self._ledger = ledger
@@ -67,7 +67,7 @@ class Advice:
         self.policies = Policies(ledger, self.book, rules, places=places, shipped=shipped, actions=actions)
         self._evaluated: dict[str, Policy] = {}
         self._evaluator: Evaluator = rules.evaluator(())
-        self._recommending = Recommending(ledger, self.book, clock, limits, self._verdicts)
+        self._recommending = Recommending(ledger, self.book, clock, limits or AdviceLimits(), self._verdicts)
         self.watching = Watching(
             bus, self.book, store, clock, self._recommending, self.evaluator, self._evaluated
         )
