@@ -146,6 +146,14 @@ async def test_a_site_may_replace_what_is_shipped(store: Store, clock: ManualClo
     assert made.advice.policies.problems == ()
 
 
+async def test_the_guides_policy_is_one(store: Store, clock: ManualClock) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "how-to" / "write-a-policy.md").read_text()
+    text = guide.split("```yaml\n")[1].split("```")[0]
+    made = await opened(store, clock, texts={"guide.yaml": text})
+    assert made.advice.policies.problems == ()
+    await made.set_mode("controlled_auto_act")
+
+
 @pytest.mark.parametrize(
     "action",
     [
