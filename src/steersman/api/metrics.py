@@ -109,6 +109,7 @@ class PlaneCollector(Collector):
         yield from self._bus()
         yield from self._sources()
         yield from self._intake()
+        yield from self._deliveries()
         yield from self._tasks()
 
     def _about(self) -> Iterator[Metric]:
@@ -215,6 +216,41 @@ class PlaneCollector(Collector):
             stuck.add_metric([one.name], 1.0 if one.state == STUCK else 0.0)
             blocked.add_metric([one.name], one.longest_block_s)
         yield from (latency, observations, fragments, failing, stuck, blocked)
+
+    def _deliveries(self) -> Iterator[Metric]:
+        """How each subscription's delivery fares; their number is bounded."""
+        deliveries = self._plane.deliveries
+        if deliveries is None:
+            return
+        lag = GaugeMetricFamily(
+            "steersman_delivery_lag_seconds",
+            "Age of the oldest event that is being delivered",
+            labels=["subscription"],
+        )
+        pending = GaugeMetricFamily(
+            "steersman_delivery_pending", "Events taken up and not done", labels=["subscription"]
+        )
+        attempts = CounterMetricFamily(
+            "steersman_delivery_attempts", "Attempts, by outcome", labels=["subscription", "outcome"]
+        )
+        dead = CounterMetricFamily(
+            "steersman_delivery_dead", "Events that became dead letters", labels=["subscription"]
+        )
+        letters = GaugeMetricFamily(
+            "steersman_delivery_dead_letters", "Dead letters that are kept", labels=["subscription"]
+        )
+        lost = CounterMetricFamily(
+            "steersman_delivery_lost", "Times that events were gone before delivery", labels=["subscription"]
+        )
+        for one in deliveries.snapshot():
+            lag.add_metric([one.id], one.lag_s)
+            pending.add_metric([one.id], one.pending)
+            attempts.add_metric([one.id, "delivered"], one.delivered)
+            attempts.add_metric([one.id, "failed"], one.failed_attempts)
+            dead.add_metric([one.id], one.dead)
+            letters.add_metric([one.id], one.dead_letters)
+            lost.add_metric([one.id], one.lost)
+        yield from (lag, pending, attempts, dead, letters, lost)
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily(
