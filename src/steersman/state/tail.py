@@ -219,7 +219,7 @@ class Tail:
         """One change of the outbox: a new row, a row that was retired, or the mark."""
         if change.record is not None:
             if change.key == RETIRED_KEY:
-                self._retired = max(self._retired, _read_retired(change.record.value))
+                self._retired = max(self._retired, read_retired(change.record.value))
             elif change.key.startswith(OUTBOX):
                 told = _told(change.revision, change.key, change.record.value)
                 if told is not None:
@@ -277,7 +277,7 @@ class Tail:
                 if record.key.startswith(OUTBOX):
                     visit(record)
                 elif record.key == RETIRED_KEY:
-                    self._retired = max(self._retired, _read_retired(record.value))
+                    self._retired = max(self._retired, read_retired(record.value))
             if page.after is None:
                 return page.revision
             after, revision = page.after, page.revision
@@ -353,7 +353,8 @@ def _told(revision: int, key: str, value: bytes) -> Told | None:
     return Told(revision, unquote(key.removeprefix(OUTBOX).partition("/")[0]), event, value)
 
 
-def _read_retired(value: bytes) -> int:
+def read_retired(value: bytes) -> int:
+    """What `write_retired` wrote; 0 where it can't be read."""
     try:
         return msgspec.json.decode(value, type=_Retired).revision
     except msgspec.MsgspecError:

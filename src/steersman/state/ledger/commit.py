@@ -24,7 +24,19 @@ from steersman.kinds.state import ResourceRef, ResourceState
 from steersman.state.ledger import budgets, idempotency, keys, rows
 from steersman.state.ledger.reading import not_found
 from steersman.state.ledger.rows import Grave, Loaded
-from steersman.store.api import Check, Condition, Conflict, Delete, Held, LeaseExpired, Put, Store, Write
+from steersman.state.tail import RETIRED_KEY, read_retired, write_retired
+from steersman.store.api import (
+    Check,
+    Condition,
+    Conflict,
+    Delete,
+    Held,
+    LeaseExpired,
+    Put,
+    Record,
+    Store,
+    Write,
+)
 
 ATTEMPTS_MAX = 64
 """So often a request is judged anew because somebody else wrote between reading and writing."""
@@ -338,3 +350,22 @@ def _event(entry: HistoryEntry, state: ResourceState) -> ResourceEvent:
 
 def _without_hashes(entry: HistoryEntry) -> HistoryEntry:
     return replace(entry, hash="", state_hash="", previous="")
+
+
+async def delete_events(store: Store, records: Iterable[Record]) -> None:
+    """Delete events, and note in the same commit how far they are gone, for readers that come back late."""
+    old = list(records)
+    if not old:
+        return
+    for _ in range(ATTEMPTS_MAX):
+        noted = await store.get(RETIRED_KEY)
+        before = read_retired(noted.value) if noted is not None else 0
+        upto = max(before, *(record.revision for record in old))
+        check = Check(RETIRED_KEY, noted.version if noted is not None else 0)
+        try:
+            note = Put(RETIRED_KEY, write_retired(upto))
+            await store.commit([check], [note, *(Delete(record.key) for record in old)])
+        except Conflict:
+            continue
+        return
+    raise Contended(f"{RETIRED_KEY} was written by others {ATTEMPTS_MAX} times", key=RETIRED_KEY)

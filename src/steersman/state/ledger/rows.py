@@ -2,8 +2,8 @@
 
 A history row is kept as `{"hash": "<64 hex>", "row": {...}}`: `row` is the `HistoryEntry` in canonical JSON
 (keys sorted at every level, no white space, UTF-8, its own `hash` empty), and `hash` is the SHA-256 of
-exactly those bytes. So a chain can be checked without knowing how our numbers or times are written, and a row stays
-valid when a later release adds a field.
+exactly those bytes. So a chain can be checked without knowing how our numbers or times are written, and a row
+stays valid when a later release adds a field.
 
 A resource is kept as `{"head": "<hash of its last row>", "places": [...], "state": {...}}`; the row's
 `state_hash` is the SHA-256 of the bytes of `state`. `places` names the budgets in which it has a
