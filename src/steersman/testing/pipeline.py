@@ -1,9 +1,9 @@
 """What a pipeline must stand: each step failing in turn, and dying between any two writes.
 
 `Effects` is a handler whose effects outlive any number of lives of the program, as those of a real one do; it
-counts them by key. `StoreJournal` keeps a resource in a store with the Ledger's checks of version and epoch,
-for tests of an engine alone. `die_between_writes` runs a pipeline to its end once for each write at which a
-program can die, both ways, and checks that nothing took effect twice and that each end is the same.
+counts them by key. `PipelineCase` is a pipeline on a node in a real Ledger. `die_between_writes` runs a pipeline
+to its end once for each write at which a program can die, both ways, and checks that nothing took effect twice
+and that each end is the same.
 """
 
 from __future__ import annotations
@@ -19,99 +19,37 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from steersman.act.engines.api import PhaseEngine, PhaseReport, PhaseRun
-from steersman.act.engines.pipeline import Journal
 from steersman.kernel.clock import Clock
 from steersman.kinds.axes import Operation
-from steersman.kinds.command import NO_TERMS, Actor, ChangeAction, HistoryEntry, Terms, Written
+from steersman.kinds.command import LOOP, Actor
+from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.phase import LifecyclePhase
-from steersman.kinds.refusal import Fenced, ResourceNotFound, VersionConflict
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.kinds.step import StepCall, StepOutcome, StepResult
-from steersman.store.api import Check, Conflict, Held, Put, Store
-from steersman.testing.dying import Died, die_at_each
+from steersman.state.ledger import Ledger
+from steersman.store.api import Store
+from steersman.testing.dying import Died, die_at_each, touches
+from steersman.testing.tables import Tables
 
 LOOKS_MAX = 200
 """How often an engine is asked to go on until it is thought to hang."""
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
+_TABLE = """
+name: draining
+version: "1"
+initial: draining
+states:
+  draining: {class: active, phase: drain, deadline: 1h, on_timeout: stop, on_success: stop, on_failure: stop}
+  maintenance: {}
+transitions:
+  - {event: stop, from: draining, to: maintenance, by: [engine, timer, operator]}
+"""
 
-class StoreJournal:
-    """A Ledger's part that an engine needs, over a store. `entries` are the rows of this life."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.entries: list[HistoryEntry] = []
-
-    async def create(self, state: ResourceState) -> ResourceState:
-        """Keep a resource; one that is there already is returned as it is."""
-        key = self._key(ResourceRef(state.resource_type, state.id))
-        try:
-            await self._store.commit([Check(key, 0)], [Put(key, msgspec.json.encode(state))])
-        except Conflict:
-            return await self.get(ResourceRef(state.resource_type, state.id))
-        return state
-
-    async def change(self, ref: ResourceRef, edit: Callable[[ResourceState], None]) -> ResourceState:
-        """Somebody else's change of the resource."""
-        state, version = await self._read(ref)
-        edit(state)
-        state.version += 1
-        await self._store.commit(
-            [Check(self._key(ref), version)], [Put(self._key(ref), msgspec.json.encode(state))]
-        )
-        return state
-
-    async def get(self, ref: ResourceRef) -> ResourceState:
-        """The resource now."""
-        return (await self._read(ref))[0]
-
-    async def record_progress(
-        self,
-        ref: ResourceRef,
-        actor: Actor,
-        phase: str,
-        progress: dict[str, Any] | None,
-        *,
-        data: Mapping[str, Any] | None = None,
-        terms: Terms = NO_TERMS,
-        held: Held | None = None,
-    ) -> Written:
-        """Keep progress, checking fence and version as the Ledger does."""
-        state, version = await self._read(ref)
-        if terms.fence is not None and terms.fence != state.epoch:
-            raise Fenced(f"{ref}: epoch {terms.fence} is not {state.epoch}", fence=terms.fence)
-        if terms.expected_version is not None and terms.expected_version != state.version:
-            raise VersionConflict(f"{ref}: not {terms.expected_version}", current=state.version)
-        state.pipeline_progress = {**(state.pipeline_progress or {}), phase: progress}
-        state.version += 1
-        try:
-            revision = await self._store.commit(
-                [Check(self._key(ref), version)], [Put(self._key(ref), msgspec.json.encode(state))]
-            )
-        except Conflict:
-            raise VersionConflict(f"{ref}: changed in between", current=state.version) from None
-        entry = HistoryEntry(
-            kind=ref.kind,
-            id=ref.id,
-            seq=state.version,
-            at=STARTED_AT,
-            action=ChangeAction.PROGRESS_MADE,
-            actor=actor.name,
-            evidence=terms.evidence,
-            data=dict(data or {}),
-        )
-        self.entries.append(entry)
-        return Written(state, entry, revision)
-
-    async def _read(self, ref: ResourceRef) -> tuple[ResourceState, int]:
-        record = await self._store.get(self._key(ref))
-        if record is None:
-            raise ResourceNotFound(f"no {ref}", kind=ref.kind, id=ref.id)
-        return msgspec.json.decode(record.value, type=NodeState), record.version
-
-    @staticmethod
-    def _key(ref: ResourceRef) -> str:
-        return f"journal/{ref}"
+def tables() -> Tables:
+    """A lifecycle whose one phase is the pipeline."""
+    return Tables(Lifecycle.from_yaml(_TABLE))
 
 
 class Effects:
@@ -171,13 +109,15 @@ class PipelineCase(Struct, frozen=True):
         """The resource."""
         return ResourceRef("Node", "n1")
 
-    def node(self) -> NodeState:
-        """The resource as it begins: the operation is under way, nothing is done yet."""
-        node = NodeState(id="n1", status="draining", metadata=self.metadata, created_at=STARTED_AT, epoch=1)
-        node.operation = Operation(
-            id="op-1", kind="drain", lifecycle_phase="drain", epoch=1, started_at=STARTED_AT
-        )
-        return node
+    async def begin(self, ledger: Ledger) -> None:
+        """Make the node and begin the operation, where a life before did not."""
+        state = await ledger.find(self.ref)
+        if state is None:
+            node = NodeState(id="n1", lifecycle_table="draining", metadata=self.metadata)
+            state = (await ledger.create(node, Actor("importer", ("importer",)))).state
+        if state.operation is None:
+            operation = Operation(id="op-1", kind="drain", lifecycle_phase="drain", started_at=STARTED_AT)
+            await ledger.set_operation(self.ref, LOOP, operation, begin=True)
 
     def run(self, state: ResourceState) -> PhaseRun:
         """The run as the loop hands it to the engine."""
@@ -188,12 +128,12 @@ class PipelineCase(Struct, frozen=True):
 
 
 async def run_to_end(
-    engine: PhaseEngine, journal: Journal, case: PipelineCase, clock: Clock, pause_s: float = 0.0
+    engine: PhaseEngine, ledger: Ledger, case: PipelineCase, clock: Clock, pause_s: float = 0.0
 ) -> PhaseReport:
     """Advance until the phase is over, as the loop would. Raises AssertionError where it hangs."""
     report = None
     for _ in range(LOOKS_MAX):
-        report = await engine.advance(case.run(await journal.get(case.ref)))
+        report = await engine.advance(case.run(await ledger.get(case.ref)))
         if report.status in ("completed", "partial", "failed"):
             return report
         await clock.sleep(pause_s)
@@ -227,4 +167,4 @@ async def die_between_writes(
         if len(reports) != 1:
             raise AssertionError(f"not always the same end: {reports}")
 
-    return await die_at_each(open_store, life, check)
+    return await die_at_each(open_store, life, check, counts=touches("resources/"))

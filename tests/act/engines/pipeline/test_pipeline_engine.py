@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -16,19 +18,23 @@ from steersman.drivers.process import ProcessSteps
 from steersman.kernel.clock import Clock, ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import Supervisor
-from steersman.kinds.axes import Hold
+from steersman.kinds.command import Actor, ChangeAction, Terms
 from steersman.kinds.refusal import Fenced
 from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import StepCall, StepOutcome, StepResult
+from steersman.state.ledger import Ledger
 from steersman.store.api import Store
 from steersman.store.memory import MemoryStore
+from steersman.store.sqlite.store import SqliteStore
 from steersman.testing.pipeline import (
     Effects,
     PipelineCase,
-    StoreJournal,
     die_between_writes,
     run_to_end,
+    tables,
 )
+
+ALICE = Actor("user:alice", ("operator",))
 
 
 def ended(outcome: str, **more: Any) -> StepResult:
@@ -48,7 +54,7 @@ class House:
     """An engine with its journal on a store, and the world outside."""
 
     def __init__(self, store: Store, effects: Effects, tasks: Supervisor, clock: Clock, **more: Any) -> None:
-        self.journal = StoreJournal(store)
+        self.journal = Ledger(store, clock, tables())
         self.effects = effects
         self.clock = clock
         self.frozen = False
@@ -65,7 +71,7 @@ class House:
         )
 
     async def begin(self, pipeline: PipelineCase) -> PipelineCase:
-        await self.journal.create(pipeline.node())
+        await pipeline.begin(self.journal)
         self.pipeline = pipeline
         return pipeline
 
@@ -74,6 +80,10 @@ class House:
 
     async def run(self) -> Any:
         return self.pipeline.run(await self.journal.get(self.pipeline.ref))
+
+    async def told(self) -> list[dict[str, Any]]:
+        page = await self.journal.history(self.pipeline.ref, limit=1000)
+        return [entry.data for entry in page.entries if entry.action is ChangeAction.PROGRESS_MADE]
 
     async def steps(self) -> dict[str, str]:
         state = await self.journal.get(self.pipeline.ref)
@@ -123,7 +133,7 @@ async def test_a_step_is_on_record_before_it_begins_and_after_it_ends(house: Mak
     async with house() as home:
         await home.begin(case(step("a")))
         await home.advance()
-        told = [(e.data.get("step"), e.data.get("step_status")) for e in home.journal.entries]
+        told = [(data.get("step"), data.get("step_status")) for data in await home.told()]
         assert told[:2] == [("a", "running"), ("a", "succeeded")]
 
 
@@ -203,7 +213,7 @@ async def test_skip_when(house: Make) -> None:
         )
         assert (await home.advance()).status == "completed"
         assert await home.steps() == {"a": "skipped", "b": "succeeded", "c": "skipped", "d": "succeeded"}
-        (told,) = [e.data for e in home.journal.entries if e.data.get("step") == "d" and "detail" in e.data]
+        (told,) = [data for data in await home.told() if data.get("step") == "d" and "detail" in data]
         assert "resource.metadata.unheard_of" in told["detail"]
 
 
@@ -245,11 +255,11 @@ async def test_late_and_duplicate_answers_are_recorded_and_not_applied(house: Ma
         await home.engine.answer(await home.run(), "a", 1, good)
         await home.engine.answer(await home.run(), "a", 1, ended("permanent", detail="late"))
         assert (await home.advance()).status == "completed"
-        late = [e.data["late_answer"] for e in home.journal.entries if "late_answer" in e.data]
+        late = [data["late_answer"] for data in await home.told() if "late_answer" in data]
         assert [(one["attempt"], one["outcome"]) for one in late] == [(2, "succeeded"), (1, "permanent")]
         for _ in range(100):
             await home.engine.answer(await home.run(), "a", 1, good)
-        late = [e for e in home.journal.entries if "late_answer" in e.data]
+        late = [data for data in await home.told() if "late_answer" in data]
         assert len(late) == 32
 
 
@@ -276,13 +286,12 @@ async def test_a_freeze_or_a_hold_stops_it_between_two_steps(house: Make) -> Non
         report = await home.advance()
         assert (report.status, report.detail) == ("held", "acting is frozen")
         home.frozen = False
-        hold = Hold(name="look", owner="user:a", placed_at=home.clock.now(), reason="wait for me")
-        await home.journal.change(home.pipeline.ref, lambda state: state.place_hold(hold))
+        await home.journal.place_hold(home.pipeline.ref, ALICE, "look", Terms(reason="wait for me"))
         report = await home.advance()
         assert report.status == "held"
         assert "wait for me" in report.detail
         assert home.effects.count("b") == 0
-        await home.journal.change(home.pipeline.ref, lambda state: state.holds.clear())
+        await home.journal.lift_hold(home.pipeline.ref, ALICE, "look")
         assert (await home.advance()).status == "completed"
 
 
@@ -325,7 +334,7 @@ async def test_fenced_off_by_another_hand_it_stops_and_leaves_the_effect_alone(h
         await home.begin(case(step("a"), step("b")))
         await home.advance()
         old = await home.run()
-        await home.journal.change(home.pipeline.ref, lambda state: setattr(state, "epoch", 2))
+        await home.journal.claim(home.pipeline.ref, ALICE)
         slow.let_go.set()
         await asyncio.sleep(0.01)
         with pytest.raises(Fenced):
@@ -341,10 +350,8 @@ async def test_fenced_off_because_the_operation_is_over_it_ends_the_effect(house
         await home.advance()
         old = await home.run()
 
-        def overridden(state: Any) -> None:
-            state.epoch, state.operation = 2, None
-
-        await home.journal.change(home.pipeline.ref, overridden)
+        await home.journal.claim(home.pipeline.ref, ALICE)
+        await home.journal.set_operation(home.pipeline.ref, ALICE, None)
         home.clock.advance(11)
         with pytest.raises(Fenced):
             await home.engine.advance(old)
@@ -381,7 +388,7 @@ async def test_a_change_by_somebody_else_in_between_is_kept_and_so_is_the_progre
         await home.begin(case(step("a"), step("b")))
         await home.advance()
         old = await home.run()
-        await home.journal.change(home.pipeline.ref, lambda state: state.labels.update(x="y"))
+        await home.journal.change_spec(home.pipeline.ref, ALICE, labels={"x": "y"})
         slow.let_go.set()
         await asyncio.sleep(0)
         report = await home.engine.advance(old)
@@ -434,10 +441,66 @@ async def test_dying_between_any_two_writes_repeats_nothing(tmp_path: Path) -> N
             await home.begin(pipeline)
             return await run_to_end(home.engine, home.journal, pipeline, SystemClock())
 
+    numbers = itertools.count()
+
     @asynccontextmanager
     async def open_store() -> AsyncIterator[Store]:
-        async with MemoryStore(clock=SystemClock(), rng=seeded_rng(2)) as store:
+        path = tmp_path / f"{next(numbers)}.db"
+        async with SqliteStore(path, clock=SystemClock(), rng=seeded_rng(2)) as store:
             yield store
 
     deaths = await die_between_writes(open_store, pipeline, lambda: Effects(ends), live)
     assert deaths > 20
+
+
+HOST = """
+import asyncio, sys
+from pathlib import Path
+from steersman.act.engines.pipeline import PipelineEngine
+from steersman.drivers.process import ProcessSteps
+from steersman.kernel.clock import SystemClock
+from steersman.kernel.ids import system_rng
+from steersman.kernel.tasks import Supervisor
+from steersman.state.ledger import Ledger
+from steersman.store.sqlite.store import SqliteStore
+from steersman.testing.pipeline import PipelineCase, run_to_end, tables
+
+folder = Path(sys.argv[1])
+
+def step(name, *needs):
+    script = f"echo {name} >> {folder}/effects; sleep 0.15"
+    return {"name": name, "uses": "process", "needs": list(needs), "inputs": {"argv": ["sh", "-c", script]}}
+
+case = PipelineCase({"steps": [step("a"), step("b", "a"), step("c", "b"), step("d", "c")]})
+
+async def main():
+    clock, rng = SystemClock(), system_rng()
+    store = SqliteStore(folder / "store.db", clock=clock, rng=rng)
+    async with store, Supervisor(clock, rng) as tasks:
+        ledger = Ledger(store, clock, tables())
+        await case.begin(ledger)
+        engine = PipelineEngine({"process": ProcessSteps(folder, clock)}, ledger, clock, rng, tasks)
+        report = await run_to_end(engine, ledger, case, clock, 0.02)
+        print(report.status, report.detail)
+
+asyncio.run(main())
+"""
+
+KILLS = 8
+
+
+async def test_killed_with_9_at_random_no_command_runs_twice_and_the_end_is_the_same(tmp_path: Path) -> None:
+    """Real everything: SQLite, the Ledger, processes. The last life is left alone."""
+    chance = seeded_rng(7)
+    for life in range(KILLS + 1):
+        host = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HOST, str(tmp_path), stdout=asyncio.subprocess.PIPE
+        )
+        if life < KILLS:
+            try:
+                await asyncio.wait_for(host.wait(), chance.uniform(0.25, 0.7))
+            except TimeoutError:
+                host.kill()
+        out, _ = await host.communicate()
+    assert out.decode().split() == ["completed"]
+    assert (tmp_path / "effects").read_text().split() == ["a", "b", "c", "d"]
