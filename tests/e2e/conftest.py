@@ -42,6 +42,7 @@ class Running:
         *options: str,
         env: dict[str, str] | None = None,
         file_max_bytes: int | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.home = home
         self.port = port = port or free_port()
@@ -57,7 +58,7 @@ class Running:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             self._out, self._err = os.dup(out.fileno()), os.dup(err.fileno())
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "steersman", "up", "--port", str(port), *options],
+            [*prefix, sys.executable, "-m", "steersman", "up", "--port", str(port), *options],
             cwd=home,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -165,11 +166,12 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         home: Path | None = None,
         port: int | None = None,
         file_max_bytes: int | None = None,
+        prefix: tuple[str, ...] = (),
         **env: str,
     ) -> Running:
         folder = home or tmp_path / "state"
         folder.mkdir(mode=0o700, exist_ok=True)
-        running = Running(folder, port, *options, env=env, file_max_bytes=file_max_bytes)
+        running = Running(folder, port, *options, env=env, file_max_bytes=file_max_bytes, prefix=prefix)
         started.append(running)
         return running
 

@@ -7,7 +7,7 @@ load a server.
 
 from __future__ import annotations
 
-from steersman.app.look import Installation, look_at_installation, replay_file
+from steersman.app.look import Installation, look_at_installation, replay_file, verify_store
 from steersman.app.place import StateFolderUnusable, prepare_folder
 from steersman.app.up import run_up
 
@@ -18,4 +18,5 @@ __all__ = [
     "prepare_folder",
     "replay_file",
     "run_up",
+    "verify_store",
 ]

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from steersman.app.place import load_settings, program_name, require_auth
 from steersman.kernel.clock import SystemClock
-from steersman.kernel.errors import SteersmanError
+from steersman.kernel.errors import NotFound, SteersmanError
 from steersman.kernel.ids import system_rng
 from steersman.kinds.settings import Settings, state_folder
 from steersman.store.api import StoreUnavailable
 
 if TYPE_CHECKING:
     from steersman.observe.replay import ReplaySummary
+    from steersman.state.ledger.verify import VerifyReport
     from steersman.store.sqlite.inspection import FileFacts
+
+
+class StoreMissing(NotFound):
+    """There is no store where the configuration says. `facts`: `store`."""
+
+    code = "store_missing"
+    title = "No store there"
 
 
 def replay_file(recording: Path, out: Path | None) -> ReplaySummary:
@@ -36,6 +44,23 @@ def replay_file(recording: Path, out: Path | None) -> ReplaySummary:
     finally:
         part.unlink(missing_ok=True)
     return summary
+
+
+async def verify_store(config: Path | None, env: Mapping[str, str]) -> VerifyReport:
+    """`steersman store verify`: read every history and check its chain; changes nothing.
+
+    The store must not be in use. Raises `StoreUnavailable` (`store_locked` where Steersman runs on it).
+    """
+    from steersman.state.ledger.verify import verify_store as verify
+    from steersman.store.open import file_of, open_store
+
+    settings = load_settings(config, env)
+    url = settings.store_url(state_folder(env), config)
+    file = file_of(url)
+    if file is not None and not file.exists():
+        raise StoreMissing(f"there is no store at {file}: nothing was ever kept there", store=str(file))
+    async with open_store(url, clock=SystemClock(), rng=system_rng()) as store:
+        return await verify(store)
 
 
 class Installation(NamedTuple):

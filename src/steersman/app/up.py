@@ -31,6 +31,7 @@ from steersman.kinds.settings import Settings, state_folder
 
 if TYPE_CHECKING:
     from steersman.api.serving import HttpServer
+    from steersman.app.acting import Acting
     from steersman.observe.inlet import Inlet
     from steersman.observe.intake import Intake
     from steersman.observe.registry import Source
@@ -196,8 +197,10 @@ class _Process:
         record = self.settings.record.file
         inlet = Inlet(bus, self.clock)
         intake = self._make_intake(inlet, sources)
-        http = await self._open_http(inlet, intake, tasks, listener)
+        acting = await self._open_acting(bus, tasks)
+        http = await self._open_http(inlet, intake, acting, tasks, listener)
         tasks.start("bus", bus.pump, ALWAYS)
+        acting.start(tasks)
         tasks.start("http", http.run)
         tasks.start("checkpoint", partial(checkpoint.run, self.settings.checkpoint.interval), ALWAYS)
         history = KeepHistory(keep_s=HISTORY_KEEP_S, keep_revisions=HISTORY_REVISIONS_MAX)
@@ -250,8 +253,22 @@ class _Process:
         concurrency = self.settings.intake.concurrency
         return Intake(inlet, sources, clock=self.clock, rng=self.rng, concurrency=concurrency)
 
+    async def _open_acting(self, bus: StateBus, tasks: Supervisor) -> Acting:
+        from steersman.app.acting import open_acting
+
+        return await open_acting(
+            self.settings,
+            self.folder,
+            self.store,
+            bus,
+            tasks,
+            clock=self.clock,
+            rng=self.rng,
+            ids=SortableIds(self.clock, self.rng),
+        )
+
     async def _open_http(
-        self, inlet: Inlet, intake: Intake, tasks: Supervisor, listener: socket.socket
+        self, inlet: Inlet, intake: Intake, acting: Acting, tasks: Supervisor, listener: socket.socket
     ) -> HttpServer:
         from steersman.api.access import bootstrap_admin, require_safe_bind
         from steersman.api.auth import Tokens
@@ -280,6 +297,9 @@ class _Process:
             store_name=self.store_name,
             intake_sources=intake.snapshot,
             intake_failures=intake.failures,
+            control=acting.control(),
+            tail=acting.tail,
+            deliveries=acting.deliveries,
         )
         return HttpServer(build_asgi(plane), settings.server, listener)
 

@@ -37,9 +37,10 @@ class PolicyRules:
         """The policies of one text; what can't be read is a problem and never an error."""
         return read_policies(text, file)
 
-    def evaluator(self, policies: Sequence[Policy], before: PolicyEvaluator | None = None) -> PolicyEvaluator:
-        """An evaluator of these; what still means the same keeps its since-times from `before`."""
-        return PolicyEvaluator(policies, before)
+    def evaluator(self, policies: Sequence[Policy], before: object = None) -> PolicyEvaluator:
+        """An evaluator of these; what still means the same keeps its since-times from `before`, where that is
+        one of ours."""
+        return PolicyEvaluator(policies, before if isinstance(before, PolicyEvaluator) else None)
 
 
 def shipped_policies() -> Mapping[str, str]:

@@ -143,7 +143,7 @@ async def test_a_snooze_neither_acts_nor_expires_and_ends(store: Store, clock: M
 async def test_nobody_acted_in_time(store: Store, clock: ManualClock) -> None:
     made = await house(store, clock)
     name = await proposed(made)
-    due = made.advice.manager.due(await made.the_one())
+    due = made.advice.manager.due(await made.the_one(), made.clock.now())
     assert due is not None
     assert due - clock.now() <= timedelta(minutes=30)
     await made.pass_time(1800, 30)

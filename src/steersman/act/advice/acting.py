@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from steersman.act.advice.actions import ACTIONS, Action, Order, action_of, needs_target
 from steersman.act.advice.api import Evaluator
-from steersman.act.advice.book import Book
+from steersman.act.advice.book import OPEN, Book
 from steersman.act.advice.recommending import actor_of
 from steersman.act.advice.standing import BLAST, CAPACITY, COOLDOWN, Standings, key_of
 from steersman.act.reconcile.api import After, Done, Outcome, Stuck, Turn
@@ -115,21 +115,20 @@ class RecommendationManager:
             case _:
                 return Done()
 
-    def due(self, state: ResourceState) -> datetime | None:
+    def settled(self, state: ResourceState, now: datetime) -> bool:
+        """Decided for good: nothing is to be done any more."""
+        return state.status not in OPEN
+
+    def due(self, state: ResourceState, now: datetime) -> datetime | None:
         """When it expires, when its snooze is over, or when its action must have ended."""
         if not isinstance(state, RecommendationState) or state.recommendation is None:
             return None
+        times: list[datetime] = []
         if state.status == RecommendationStatus.APPLYING:
-            return state.status_since + timedelta(seconds=APPLYING_MAX_S)
-        if state.status in (RecommendationStatus.PROPOSED, RecommendationStatus.APPROVED):
-            snoozed = state.snoozed_until
-            # Past its end a snooze is no reason to look: a due time in the past would be looked at for ever.
-            return (
-                min(snoozed, expires_at(state))
-                if snoozed and snoozed > state.updated_at
-                else expires_at(state)
-            )
-        return None
+            times = [state.status_since + timedelta(seconds=APPLYING_MAX_S)]
+        elif state.status in OPEN:
+            times = [expires_at(state), *([state.snoozed_until] if state.snoozed_until else [])]
+        return min((when for when in times if when > now), default=None)
 
     def relatives(self, state: ResourceState) -> Sequence[ResourceRef]:
         """The Node that it is about."""

@@ -1,0 +1,197 @@
+"""The acting half of a process: lifecycles, the Ledger, policies, the loop and its engines, and its events.
+
+One order for all: what is on record is read before anything decides, and what decides is there before
+anything acts. Who may write resources is handed the Ledger; all others get a store that refuses those keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steersman.kernel.clock import Clock
+from steersman.kernel.ids import Ids, Rng
+from steersman.kernel.logging import get_logger
+from steersman.kernel.tasks import ALWAYS, Supervisor
+from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.settings import Settings
+from steersman.kinds.state import NodeState, ResourceState
+
+if TYPE_CHECKING:
+    from steersman.act.advice.runner import Advice
+    from steersman.act.delivery.deliveries import Deliveries
+    from steersman.act.lifecycle import Lifecycles
+    from steersman.act.managers.conditions import NodeConditions
+    from steersman.act.managers.inventory import Inventory
+    from steersman.act.managers.node import NodeManager
+    from steersman.act.reconcile.loop import ReconcileLoop
+    from steersman.api.control import Control
+    from steersman.state.bus import StateBus
+    from steersman.state.ledger import Ledger
+    from steersman.state.ledger.retention import LedgerRetention
+    from steersman.state.tail import Tail
+    from steersman.store.api import Store
+
+RUNS_FOLDER = "runs"
+"""Under the state folder: what the commands of steps leave behind."""
+HOST_DRIVER = "host"
+"""The driver whose sources run on the machine that they report."""
+REQUIRED = {"Node": ("reachable",)}
+"""Conditions that must hold before a resource may take work, by kind."""
+
+_log = get_logger("app.acting")
+
+
+@dataclass(slots=True)
+class Acting:
+    """What was put together; `start` gives it to a supervisor."""
+
+    lifecycles: Lifecycles
+    ledger: Ledger
+    advice: Advice
+    loop: ReconcileLoop
+    nodes: NodeManager
+    conditions: NodeConditions
+    inventory: Inventory
+    tail: Tail
+    deliveries: Deliveries
+    retention: LedgerRetention
+    facts: Callable[[ResourceState], Mapping[str, Any]]
+
+    def start(self, tasks: Supervisor) -> None:
+        """Start all parts, those that others read first."""
+        tasks.start("events", self.tail.run, ALWAYS)
+        self.deliveries.start()
+        tasks.start("advice.follow", self.advice.follow, ALWAYS)
+        tasks.start("loop", self.loop.run, ALWAYS)
+        tasks.start("node.conditions", self.conditions.run, ALWAYS)
+        tasks.start("node.inventory", self.inventory.run, ALWAYS)
+        tasks.start("advice", self.advice.run, ALWAYS)
+        tasks.start("ledger.retention", self.retention.run, ALWAYS)
+
+    def control(self) -> Control:
+        """What the API is handed."""
+        from steersman.api.control import Control
+        from steersman.decide import PolicyRules
+
+        return Control(
+            ledger=self.ledger,
+            lifecycles=self.lifecycles,
+            loop=self.loop,
+            advice=self.advice,
+            rules=PolicyRules(),
+            answer=self.nodes.answer,
+            facts=self.facts,
+            required=REQUIRED,
+        )
+
+
+async def open_acting(
+    settings: Settings,
+    folder: Path,
+    store: Store,
+    bus: StateBus,
+    tasks: Supervisor,
+    *,
+    clock: Clock,
+    rng: Rng,
+    ids: Ids,
+) -> Acting:
+    """Put the acting half together and read what is on record. Raises the store's errors."""
+    from steersman.act.advice.runner import Advice
+    from steersman.act.delivery.deliveries import Deliveries
+    from steersman.act.engines.pipeline import PipelineEngine
+    from steersman.act.lifecycle import Lifecycles
+    from steersman.act.managers.conditions import NodeConditions
+    from steersman.act.managers.inventory import Inventory
+    from steersman.act.managers.node import NodeManager
+    from steersman.act.managers.sights import BusSights
+    from steersman.act.reconcile.loop import ReconcileLoop
+    from steersman.decide import PolicyRules, shipped_policies
+    from steersman.drivers.process import ProcessSteps
+    from steersman.drivers.webhook.targets import Targets
+    from steersman.state.ledger import Ledger
+    from steersman.state.ledger.guard import GuardedStore
+    from steersman.state.ledger.retention import LedgerRetention
+    from steersman.state.tail import Tail
+
+    others = GuardedStore(store)
+    facts = partial(guard_facts, bus)
+    handlers = {"process": ProcessSteps(folder / RUNS_FOLDER, clock)}
+    # These know one another in a circle: what is named here before it is made is asked only once all run.
+    lifecycles = Lifecycles(others, lambda phase: pipeline.check(phase))
+    ledger = Ledger(store, clock, lifecycles, facts=facts)
+    pipeline = PipelineEngine(
+        handlers,
+        ledger,
+        clock,
+        rng,
+        tasks,
+        is_frozen=lambda: advice.book.frozen() is not None,
+        wake=lambda ref: loop.nudge(ref),
+    )
+    advice = Advice(
+        others,
+        ledger,
+        bus,
+        clock,
+        PolicyRules(),
+        lifecycle_of=lambda table: lifecycles.machine(table).lifecycle,
+        places=settings.policies,
+        shipped=shipped_policies(),
+    )
+    nodes = NodeManager(ledger, lifecycles, {pipeline.name: pipeline}, clock=clock, ids=ids)
+    loop = ReconcileLoop(others, ledger, [nodes, advice.manager], clock=clock, rng=rng, ids=ids)
+    advice.nudge = loop.nudge
+    sights = BusSights(bus)
+    conditions = NodeConditions(
+        ledger, sights, clock=clock, rng=rng, held=loop.held, owns=loop.owns, hint=loop.hint
+    )
+    own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
+    inventory = Inventory(
+        ledger, lifecycles, sights, clock=clock, proves=own.__contains__, created=conditions.expect
+    )
+    tail = Tail(others, clock)
+    targets = Targets(settings.events.allow_targets)
+    deliveries = Deliveries(others, tail, clock=clock, rng=rng, ids=ids, tasks=tasks, targets=targets)
+    report = await lifecycles.open(settings.lifecycles, ledger)
+    for refusal in report.refused:
+        _log.error("lifecycle_refused", detail=str(refusal))
+    await advice.open()
+    await deliveries.load()
+    return Acting(
+        lifecycles=lifecycles,
+        ledger=ledger,
+        advice=advice,
+        loop=loop,
+        nodes=nodes,
+        conditions=conditions,
+        inventory=inventory,
+        tail=tail,
+        deliveries=deliveries,
+        retention=LedgerRetention(store, ledger, clock, passed=deliveries.passed),
+        facts=facts,
+    )
+
+
+def guard_facts(bus: StateBus, state: ResourceState) -> Mapping[str, Any]:
+    """What guards may know of a resource beside itself: the observed entity's fresh fields and its health.
+
+    What is stale or missing is left out, which a guard sees as unknown.
+    """
+    if not isinstance(state, NodeState):
+        return {}
+    entity = bus.get(EntityType.NODE, state.id, state.scope)
+    explanation = bus.explain(EntityType.NODE, state.id, state.scope)
+    if entity is None or explanation is None or entity.deleted_at is not None:
+        return {}
+    fresh = {
+        name: field.value
+        for name, field in explanation.fields.items()
+        if field.freshness == "fresh" and field.value is not None
+    }
+    known = entity.health_state is not HealthState.UNKNOWN
+    return {"entity": fresh, **({"health": entity.health_state.value} if known else {})}
