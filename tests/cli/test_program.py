@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -91,7 +93,8 @@ def test_help_of_a_command_shows_options_and_examples(path: list[str], command: 
 )
 def test_examples_can_be_typed(path: list[str], command: Command) -> None:
     for example in command.examples:
-        words = example.split("#")[0].split("|")[0].replace("$(hostname)", "here").split()
+        typed = re.split("[#|<>]", example)[0].replace("$(hostname)", "here")
+        words = shlex.split(typed)
         words = words[words.index("steersman") + 1 :]
         if words[: len(path)] == path:
             parse(load(path[0]), words[1:])

@@ -23,8 +23,8 @@ _steersman() {{
     case "$word" in -*) break ;; *) path="${{path:+$path }}$word" ;; esac
   done
   case "$path" in
-    token\\ create*) path="token create" ;; token\\ list*) path="token list" ;;
-    token\\ revoke*) path="token revoke" ;; token*) path="token" ;; *) path="${{path%% *}}" ;;
+{paths}
+    *) path="${{path%% *}}" ;;
   esac
   case "$path:$prev" in
 {values}
@@ -53,7 +53,9 @@ def script(shell: str) -> str:
     """The script for a shell."""
     if shell == "fish":
         return "\n".join(_fish()) + "\n"
-    bash = BASH.format(values="\n".join(_bash_values()), words="\n".join(_bash_words()))
+    bash = BASH.format(
+        paths="\n".join(_bash_paths()), values="\n".join(_bash_values()), words="\n".join(_bash_words())
+    )
     return bash if shell == "bash" else ZSH + bash
 
 
@@ -79,6 +81,16 @@ def _takes_kind(command: Command) -> bool:
 
 def _flags(command: Command) -> list[Option]:
     return [option for option in options_of(command) if not option.positional]
+
+
+def _bash_paths() -> Iterator[str]:
+    """What of the typed words names a command: two of them where the first has actions."""
+    for name in COMMANDS:
+        actions = load(name).actions
+        if actions:
+            words = [f"{name} {action.name}" for action in actions]
+            yield "    " + " ".join(f'"{word}"*) path="{word}" ;;' for word in words)
+            yield f'    {name}*) path="{name}" ;;'
 
 
 def _bash_values() -> Iterator[str]:

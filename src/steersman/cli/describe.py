@@ -22,15 +22,23 @@ TARGET = (
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the entity."""
+    """Print the entity, and in short how it is managed."""
     from steersman.cli.connection import connect, server_now
+    from steersman.cli.explain import ask_both
+    from steersman.cli.story import write_short_story
     from steersman.cli.target import read_target
 
-    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
     with connect(arguments) as plane:
-        entity = plane.entity(*target)
-        explanation = plane.explain(target.kind, target.name, entity.scope)
-        _write(entity, explanation, server_now(plane))
+        explanation, story = ask_both(plane, arguments)
+        now = server_now(plane)
+        if explanation is not None:
+            target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
+            entity = plane.entity(target.kind, target.name, explanation.key.scope)
+            _write(entity, explanation, now)
+        if story is not None:
+            if explanation is not None:
+                print()
+            write_short_story(story, now)
     return DONE
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steersman.cli.columns import COLUMNS, Column
 from steersman.cli.screen import plain_mapping, write_table
@@ -14,7 +14,12 @@ from steersman.kinds.entity import CanonicalEntity, EntityType
 from steersman.kinds.fields import FIELDS
 from steersman.kinds.names import plural
 
+if TYPE_CHECKING:
+    from steersman.client.managed import Managed
+
 COMMON = ("NAME", "SCOPE", "HEALTH", "CONFIDENCE", "AGE")
+MANAGED = ("STATUS", "DESIRED", "WORK")
+"""How a node is managed, behind what all entities have."""
 GONE = "gone"
 """Shown as the health of an entity that no longer exists."""
 
@@ -38,14 +43,35 @@ def row_of(entity: CanonicalEntity, wide: bool, now: datetime) -> list[str]:
     return [*_common(entity, now), *cells, *more]
 
 
-def write_entities(entities: Sequence[CanonicalEntity], *, wide: bool, now: datetime) -> None:
-    """One table for each kind among the entities; a title above each where there are several kinds."""
+def write_entities(
+    entities: Sequence[CanonicalEntity],
+    *,
+    wide: bool,
+    now: datetime,
+    managed: Mapping[tuple[str, str], Managed] | None = None,
+) -> None:
+    """One table for each kind among the entities; a title above each where there are several kinds. Nodes
+    have STATUS, DESIRED and WORK too where any of them is `managed` (by scope and id)."""
     kinds = [kind for kind in EntityType if any(entity.entity_type is kind for entity in entities)]
     for kind in kinds:
         if len(kinds) > 1:
             print(f"{'' if kind is kinds[0] else chr(10)}{plural(kind)}:")
-        rows = [row_of(entity, wide, now) for entity in entities if entity.entity_type is kind]
-        write_table(headings_of(kind, wide), rows)
+        of_kind = [entity for entity in entities if entity.entity_type is kind]
+        headings, rows = headings_of(kind, wide), [row_of(entity, wide, now) for entity in of_kind]
+        if managed and kind is EntityType.NODE:
+            at = len(COMMON)
+            headings[at:at] = MANAGED
+            for row, entity in zip(rows, of_kind, strict=True):
+                row[at:at] = _managed_cells(managed.get((entity.scope, entity.entity_id)))
+        write_table(headings, rows)
+
+
+def _managed_cells(one: Managed | None) -> list[str]:
+    from steersman.cli.managed import work_word
+
+    if one is None:
+        return [ABSENT] * len(MANAGED)
+    return [one.state.status, one.state.desired_status or ABSENT, work_word(one)]
 
 
 def key_figures(entity: CanonicalEntity, now: datetime) -> str:

@@ -11,6 +11,8 @@ from steersman.cli.exits import DONE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
+    from steersman.client import Steersman
+    from steersman.client.managed import Story
     from steersman.kinds.explanation import Explanation
 
 OPTIONS = (
@@ -20,19 +22,60 @@ OPTIONS = (
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print where every value comes from."""
+    """Print where every value comes from, and the story of what is managed."""
     from steersman.cli.connection import connect, server_now
     from steersman.cli.screen import write_data
-    from steersman.cli.target import read_target
+    from steersman.cli.story import write_story
+    from steersman.client.managed import plain_answer
 
-    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
     with connect(arguments) as plane:
-        explanation = plane.explain(*target)
+        explanation, story = ask_both(plane, arguments)
         if arguments.output != "table":
-            write_data(explanation, arguments.output)
-        else:
-            _write(explanation, server_now(plane))
+            if story is None:
+                write_data(explanation, arguments.output)
+            elif explanation is None:
+                write_data(plain_answer(story), arguments.output)
+            else:
+                whole = {**plain_answer(explanation), "managed": plain_answer(story)}
+                write_data(whole, arguments.output)
+            return DONE
+        now = server_now(plane)
+        if story is not None:
+            write_story(story, now)
+        if explanation is not None:
+            if story is not None:
+                print()
+            _write(explanation, now)
     return DONE
+
+
+def ask_both(plane: Steersman, arguments: argparse.Namespace) -> tuple[Explanation | None, Story | None]:
+    """What is observed of a thing and how it is managed; one of them may be missing. Raises the errors of the
+    entity where there is neither, `WrongUsage` for a word that names nothing."""
+    from steersman.cli.target import read_target
+    from steersman.kernel.errors import NotFound, Unavailable
+    from steersman.kinds.names import kind_of, resource_kind_of
+
+    word: str = arguments.KIND
+    head, slash, rest = word.partition("/")
+    kind, name = resource_kind_of(head), rest if slash else arguments.NAME
+    explanation: Explanation | None = None
+    absent: NotFound | None = None
+    if kind is None or kind_of(head) is not None or not name:
+        try:
+            explanation = plane.explain(*read_target(word, arguments.NAME, arguments.scope))
+        except NotFound as error:
+            absent = error
+    if kind is None or not name:
+        if absent is not None:
+            raise absent
+        return explanation, None
+    try:
+        return explanation, plane.story(kind, name)
+    except (NotFound, Unavailable) as error:
+        if explanation is None:
+            raise absent or error from None
+        return explanation, None
 
 
 def _write(explanation: Explanation, now: datetime) -> None:
@@ -99,8 +142,16 @@ def _stamp(when: datetime) -> str:
 COMMAND = Command(
     name="explain",
     summary="Show where every value of an entity comes from",
-    about="For each value: the source that wrote it, when it was seen and received, what other sources say.",
+    about=(
+        "For each value: the source that wrote it, when it was seen and received, what other sources say.\n"
+        "For what is managed: where it is, whether it may take work, where it goes, who said so and on\n"
+        "which facts, what it waits for, and what was done last."
+    ),
     options=OPTIONS,
     run=run,
-    examples=("steersman explain node/$(hostname)", "steersman explain gpu/GPU-7c1f -o json"),
+    examples=(
+        "steersman explain node/$(hostname)",
+        "steersman explain gpu/GPU-7c1f -o json",
+        "steersman explain policy/node-pressure",
+    ),
 )

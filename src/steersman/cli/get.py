@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from steersman.cli.exits import DONE, WrongUsage
 from steersman.cli.spec import Command, Option
+
+if TYPE_CHECKING:
+    from steersman.client import Steersman
+    from steersman.client.managed import Managed
+    from steersman.kinds.entity import CanonicalEntity
 
 OUTPUT = Option(
     ("-o", "--output"),
@@ -34,6 +40,12 @@ OPTIONS = (
     HEALTH,
     SCOPE,
     Option(("--all",), "entities of every kind", switch=True),
+    Option(
+        ("--managed",),
+        "what is managed, where a kind is observed too: its resources, not entities",
+        switch=True,
+    ),
+    Option(("--status",), "only resources in these states, e.g. --status maintenance", "STATE", repeat=True),
 )
 
 
@@ -42,11 +54,56 @@ def run(arguments: argparse.Namespace) -> int:
     word: str | None = arguments.KIND
     if (word is None) != bool(arguments.all):
         raise WrongUsage("name a kind, or give --all for every kind", hint="steersman get nodes")
+    if word is not None and _is_managed(word, bool(arguments.managed or arguments.status)):
+        return _show_managed(arguments)
     if word is not None and (arguments.NAME is not None or "/" in word):
         if arguments.selector or arguments.health:
             raise WrongUsage("-l and --health choose from a list; an entity that is named needs no choice")
         return _show_one(arguments)
     return _show_list(arguments)
+
+
+def _is_managed(word: str, wanted: bool) -> bool:
+    """Whether the word is of a kind of resource: one that is not observed as well, or wanted as one."""
+    from steersman.kinds.names import kind_of, resource_kind_of
+
+    heads = [part.partition("/")[0] for part in word.split(",")]
+    return all(resource_kind_of(head) is not None and (wanted or kind_of(head) is None) for head in heads)
+
+
+def _show_managed(arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import connect, server_now
+    from steersman.cli.managed import read_resource_kind, write_managed
+    from steersman.cli.screen import note, write_data
+    from steersman.cli.target import read_health, read_labels
+
+    word: str = arguments.KIND
+    head, slash, name = word.partition("/")
+    name = name if slash else arguments.NAME
+    status = [one for part in arguments.status for one in part.split(",") if one]
+    with connect(arguments) as plane:
+        if name:
+            one = plane.resource(read_resource_kind(head), name)
+            if arguments.output in DATA:
+                write_data(one.to_dict(), arguments.output)
+            else:
+                write_managed([one], wide=arguments.output == "wide", now=server_now(plane))
+            return DONE
+        labels, healths = read_labels(arguments.selector), read_health(arguments.health)
+        found = [
+            one
+            for part in word.split(",")
+            for one in plane.resources(
+                read_resource_kind(part), status=status, healths=healths, labels=labels
+            )
+        ]
+        if arguments.output in DATA:
+            write_data({"items": [one.to_dict() for one in found]}, arguments.output)
+        elif found:
+            write_managed(found, wide=arguments.output == "wide", now=server_now(plane))
+        else:
+            note(f"no {'matching ' if labels or healths or status else ''}{word} found")
+    return DONE
 
 
 def _show_one(arguments: argparse.Namespace) -> int:
@@ -61,8 +118,32 @@ def _show_one(arguments: argparse.Namespace) -> int:
         if arguments.output in DATA:
             write_data(entity, arguments.output)
         else:
-            write_entities([entity], wide=arguments.output == "wide", now=server_now(plane))
+            write_entities(
+                [entity],
+                wide=arguments.output == "wide",
+                now=server_now(plane),
+                managed=_managed(plane, [entity]),
+            )
     return DONE
+
+
+def _managed(plane: Steersman, entities: list[CanonicalEntity]) -> dict[tuple[str, str], Managed]:
+    """The managed nodes among the entities, by scope and id; none where this server manages nothing."""
+    from steersman.kernel.errors import NotFound, Unavailable
+    from steersman.kinds.entity import EntityType
+    from steersman.kinds.state import NodeState
+
+    nodes = [one for one in entities if one.entity_type is EntityType.NODE]
+    if not nodes:
+        return {}
+    try:
+        if len(nodes) == 1:
+            found = [plane.resource("node", nodes[0].entity_id)]
+        else:
+            found = list(plane.resources("node"))
+    except (NotFound, Unavailable):
+        return {}
+    return {(one.state.scope, one.state.id): one for one in found if isinstance(one.state, NodeState)}
 
 
 def _show_list(arguments: argparse.Namespace) -> int:
@@ -79,7 +160,12 @@ def _show_list(arguments: argparse.Namespace) -> int:
         if arguments.output in DATA:
             write_data({"items": found}, arguments.output)
         elif found:
-            write_entities(found, wide=arguments.output == "wide", now=server_now(plane))
+            write_entities(
+                found,
+                wide=arguments.output == "wide",
+                now=server_now(plane),
+                managed=_managed(plane, found),
+            )
         else:
             narrowed = labels or healths or arguments.scope is not None
             what = " and ".join(map(plural, kinds)) or "entities"
@@ -90,7 +176,11 @@ def _show_list(arguments: argparse.Namespace) -> int:
 COMMAND = Command(
     name="get",
     summary="List entities of a kind, or show one",
-    about="Kinds may be joined by commas. Values are shown with units; json and yaml carry them plain.",
+    about=(
+        "Kinds may be joined by commas. Values are shown with units; json and yaml carry them plain.\n"
+        "recommendations, policies, sessions, hosts ... are managed, and not observed; nodes are both:\n"
+        "STATUS, DESIRED and WORK say how a node is managed, and --managed shows its resource."
+    ),
     options=OPTIONS,
     run=run,
     examples=(
@@ -98,6 +188,7 @@ COMMAND = Command(
         "steersman get gpus -o wide --health critical,degraded",
         "steersman get services -l namespace=prod --scope us-east-1",
         "steersman get node/$(hostname) -o json",
+        "steersman get recommendations --status proposed",
         "steersman get --all",
     ),
 )

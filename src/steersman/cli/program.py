@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steersman.cli.exits import (
     DONE,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A line of the first help page: a command's name, the module with its `COMMAND`, a sentence."""
+    """A line of the first help page: a command's name, the module with its `COMMAND` (or `module:NAME`), a
+    sentence."""
 
     name: str
     module: str
@@ -53,6 +54,60 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             ),
             Entry("explain", "steersman.cli.explain", "Show where every value of an entity comes from"),
             Entry("watch", "steersman.cli.watch", "Follow changes as they happen"),
+            Entry(
+                "history",
+                "steersman.cli.moving:HISTORY",
+                "Show what was done to a resource, by whom and why",
+            ),
+            Entry("path", "steersman.cli.moving:PATH", "Show the way from where a node is to a state"),
+            Entry(
+                "allowed",
+                "steersman.cli.moving:ALLOWED",
+                "Show what could be asked of a resource now, and why not",
+            ),
+        ),
+    ),
+    (
+        "Act",
+        (
+            Entry(
+                "set",
+                "steersman.cli.moving:SET",
+                "Say where a node is meant to be; the loop takes it there",
+            ),
+            Entry(
+                "apply",
+                "steersman.cli.apply",
+                "Create resources from a file, or change what differs",
+            ),
+            Entry("delete", "steersman.cli.moving:DELETE", "Take a resource out; its history stays"),
+            Entry(
+                "hold",
+                "steersman.cli.moving:HOLD",
+                "Hold a resource so that nothing more is done to it, or let it go",
+            ),
+            Entry(
+                "approve",
+                "steersman.cli.deciding:APPROVE",
+                "Agree to a recommendation; it is carried out if its guardrails still pass",
+            ),
+            Entry("reject", "steersman.cli.deciding:REJECT", "Say no to a recommendation"),
+            Entry("snooze", "steersman.cli.deciding:SNOOZE", "Ask nobody about a recommendation for a while"),
+            Entry(
+                "freeze",
+                "steersman.cli.deciding:FREEZE",
+                "Freeze all that the plane does by itself, or let it go on",
+            ),
+            Entry(
+                "policy",
+                "steersman.cli.policy",
+                "Show policies, say how far each may go, and try new ones",
+            ),
+            Entry(
+                "lifecycle",
+                "steersman.cli.lifecycle",
+                "Show, draw and check the tables by which things move",
+            ),
         ),
     ),
     (
@@ -61,6 +116,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("record", "steersman.cli.record", "Write what the sources say into a file"),
             Entry("replay", "steersman.cli.replay", "Play a recording again, to the byte"),
             Entry("token", "steersman.cli.token", "Create, list and revoke access tokens"),
+            Entry("store", "steersman.cli.store", "Check what is on disk"),
             Entry("completion", "steersman.cli.completion", "Print a shell's completion script"),
             Entry("version", "steersman.cli.version", "Show the versions of this program and of the server"),
         ),
@@ -148,7 +204,8 @@ def load(name: str) -> Command:
         raise WrongUsage(
             what, hint=did_you_mean(name, list(COMMANDS)) or "steersman --help lists the commands"
         )
-    command: Command = importlib.import_module(entry.module).COMMAND
+    module, _, attribute = entry.module.partition(":")
+    command: Command = getattr(importlib.import_module(module), attribute or "COMMAND")
     return command
 
 
@@ -191,8 +248,23 @@ def _hints(error: SteersmanError) -> list[str]:
     if facts.get("incident"):
         hints.append(f"the server's log has it as {facts['incident']}")
     if facts.get("allowed"):
-        hints.append(f"allowed: {', '.join(map(str, facts['allowed']))}")
+        hints.append(f"allowed: {', '.join(map(_allowed_word, facts['allowed']))}")
+    hints += [
+        f"{name}: {'; '.join(map(_allowed_word, facts[name]))}"
+        for name in ("failed", "missing")
+        if facts.get(name) and isinstance(facts[name], list)
+    ]
     return hints
+
+
+def _allowed_word(one: Any) -> str:
+    """One member of a fact that lists: an event with where it leads, a guard with what is missing."""
+    if not isinstance(one, dict):
+        return str(one)
+    members: dict[str, Any] = {**one}
+    if members.get("event") and members.get("to"):
+        return f"{members['event']} (to {members['to']})"
+    return ", ".join(f"{name} {value}" for name, value in members.items() if value)
 
 
 def exit_code_of(error: SteersmanError) -> int:

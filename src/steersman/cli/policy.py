@@ -1,0 +1,194 @@
+"""`steersman policy`: what is watched for, and how far each policy may go."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from steersman.cli.exits import DONE, FAILED
+from steersman.cli.managed import FORM, REASON
+from steersman.cli.spec import Command, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from steersman.client.managed import DryRun, PolicyFault
+
+NAME = Option(("NAME",), "the policy's name")
+MODES = ("observe_only", "recommend_with_approval", "controlled_auto_act", "disabled")
+
+
+def show_all(arguments: argparse.Namespace) -> int:
+    """List policies; what could not be read is told on stderr."""
+    from steersman.cli.connection import connect
+    from steersman.cli.screen import write_data, write_table
+    from steersman.cli.units import ABSENT, one_line
+
+    with connect(arguments) as plane:
+        book = plane.policies()
+    if arguments.output != "table":
+        write_data(book, arguments.output)
+        return DONE
+    rows = [
+        (
+            one_line(one.name),
+            one.mode,
+            one.policy.match.entity_type.value if one.policy is not None else ABSENT,
+            one.policy.action.name if one.policy is not None else "(not loaded)",
+            str(one.open),
+            str(one.failures),
+            one_line(one.place),
+        )
+        for one in book.items
+    ]
+    write_table(("NAME", "MODE", "LOOKS_AT", "ACTION", "OPEN", "FAILURES", "PLACE"), rows)
+    _tell_faults(book.problems)
+    return DONE
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print one policy."""
+    from steersman.cli.connection import connect
+    from steersman.cli.screen import write_data
+
+    with connect(arguments) as plane:
+        write_data(plane.policy(arguments.NAME), arguments.output)
+    return DONE
+
+
+def set_mode(arguments: argparse.Namespace) -> int:
+    """Say how far a policy may go."""
+    from steersman.cli.connection import connect
+    from steersman.cli.screen import write_data
+
+    with connect(arguments) as plane:
+        told = plane.set_policy_mode(arguments.NAME, arguments.MODE, reason=arguments.reason)
+    if arguments.output != "table":
+        write_data(told, arguments.output)
+    else:
+        print(f"policy/{told.policy.name}: {'' if told.changed else 'already '}{told.policy.mode}")
+    return DONE
+
+
+def dry_run(arguments: argparse.Namespace) -> int:
+    """Show what a file of policies would say now; exit code 1 where it can't all be read."""
+    from steersman.cli.connection import connect
+    from steersman.cli.documents import read_text
+    from steersman.cli.screen import write_block, write_data
+    from steersman.cli.units import ABSENT, one_line
+
+    text = read_text(arguments.FILE)
+    with connect(arguments) as plane:
+        told = plane.dry_run_policies(text, "<stdin>" if arguments.FILE == "-" else arguments.FILE)
+    if arguments.output != "table":
+        write_data(told, arguments.output)
+        return FAILED if told.problems else DONE
+    _write_counts(told)
+    write_block(
+        "Of whom it holds, or can't be told",
+        ("POLICY", "ENTITY", "HOLDS", "ACTION", "WHY"),
+        [
+            (
+                one_line(one.policy),
+                one_line("/".join(part for part in (one.entity_type, one.scope, one.entity_id) if part)),
+                one.truth.value,
+                one.action or ABSENT,
+                one_line(one.reason or one.why) or ABSENT,
+            )
+            for one in told.verdicts
+        ],
+    )
+    _tell_faults(told.problems)
+    return FAILED if told.problems else DONE
+
+
+def coverage(arguments: argparse.Namespace) -> int:
+    """Show of how many entities each policy can tell."""
+    from steersman.cli.connection import connect
+    from steersman.cli.screen import write_data
+
+    with connect(arguments) as plane:
+        told = plane.policy_coverage()
+    if arguments.output != "table":
+        write_data(told, arguments.output)
+    else:
+        _write_counts(told)
+    return DONE
+
+
+def _write_counts(told: DryRun) -> None:
+    from steersman.cli.screen import write_table
+    from steersman.cli.units import ABSENT, one_line
+
+    rows = [
+        (
+            one_line(one.policy),
+            one.entity_type,
+            str(one.matched),
+            str(one.true),
+            str(one.false),
+            str(one.unknown),
+            one_line("; ".join(f"{count}x {why}" for why, count in one.whys.items())) or ABSENT,
+        )
+        for one in told.policies
+    ]
+    write_table(("POLICY", "LOOKS_AT", "MATCH", "HOLDS", "HOLDS_NOT", "UNKNOWN", "WHY_UNKNOWN"), rows)
+
+
+def _tell_faults(problems: Sequence[PolicyFault]) -> None:
+    from steersman.cli.screen import note
+
+    for one in problems:
+        place = f"{one.file}:{one.line}:{one.column}" if one.line else one.file
+        detail = one.detail if one.detail.startswith(one.file) else f"{place}: {one.detail}"
+        note(f"error: {detail}")
+
+
+COMMAND = Command(
+    name="policy",
+    summary="Show policies, say how far each may go, and try new ones",
+    actions=(
+        Command(
+            name="list",
+            summary="List policies with their modes",
+            options=(FORM,),
+            run=show_all,
+            examples=("steersman policy list",),
+        ),
+        Command(
+            name="show",
+            summary="Show a policy",
+            options=(
+                NAME,
+                Option(("-o", "--output"), "its form", default="yaml", choices=("yaml", "json")),
+            ),
+            run=show,
+            examples=("steersman policy show node-pressure",),
+        ),
+        Command(
+            name="set",
+            summary="Say how far a policy may go",
+            about="A reason must be given; it is kept in history.",
+            options=(NAME, Option(("MODE",), "its mode", choices=MODES), REASON, FORM),
+            run=set_mode,
+            examples=(
+                'steersman policy set node-pressure controlled_auto_act --reason "a week of watching"',
+            ),
+        ),
+        Command(
+            name="dry-run",
+            summary="Show what a file of policies would say of the fleet as it is now",
+            about="Nothing is loaded and nothing proposed. How long it must hold (`for`) is not waited for.",
+            options=(Option(("FILE",), "a file, or - for standard input"), FORM),
+            run=dry_run,
+            examples=("steersman policy dry-run my-policies.yaml",),
+        ),
+        Command(
+            name="coverage",
+            summary="Show of how many entities each policy can tell, and why not of the others",
+            options=(FORM,),
+            run=coverage,
+            examples=("steersman policy coverage",),
+        ),
+    ),
+)
