@@ -39,15 +39,36 @@ export interface Answer<T> {
   headers: Headers;
 }
 
-export async function getJson<T>(path: string, signal?: AbortSignal): Promise<Answer<T>> {
+export function getJson<T>(path: string, signal?: AbortSignal): Promise<Answer<T>> {
+  return call<T>('GET', path, undefined, signal);
+}
+
+/** Change something. Each call has an idempotency key of its own, so that an answer that was lost on the way does not
+ * make a repetition by the browser act twice. */
+export function sendJson<T>(method: string, path: string, body: unknown): Promise<Answer<T>> {
+  return call<T>(method, path, body);
+}
+
+async function call<T>(
+  method: string,
+  path: string,
+  sent: unknown,
+  signal?: AbortSignal,
+): Promise<Answer<T>> {
   const headers: Record<string, string> = { Accept: 'application/json' };
   const token = getToken();
   if (token) headers.Authorization = `Bearer ${token}`;
+  if (sent !== undefined) {
+    headers['Content-Type'] = 'application/json';
+    headers['Idempotency-Key'] = newKey();
+  }
   const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
   let response: Response;
   try {
     response = await fetch(apiUrl(path), {
+      method,
       headers,
+      body: sent === undefined ? null : JSON.stringify(sent),
       cache: 'no-store',
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
@@ -61,6 +82,11 @@ export async function getJson<T>(path: string, signal?: AbortSignal): Promise<An
   }
   if (!response.ok) throw await problemOf(response);
   return { body: (await response.json()) as T, headers: response.headers };
+}
+
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 async function problemOf(response: Response): Promise<ApiError> {

@@ -12,3 +12,29 @@ export function describeCommand(entity: Pick<Entity, 'entity_type' | 'scope' | '
   const scope = entity.scope ? ` --scope ${shellWord(entity.scope)}` : '';
   return `steersman describe ${target}${scope}`;
 }
+
+/** `steersman set NODE STATUS`. */
+export function setCommand(node: string, status: string, reason: string): string {
+  return `steersman set ${shellWord(node)} ${shellWord(status)}${withReason(reason)}`;
+}
+
+/** `steersman approve` and `steersman reject`. */
+export function decideCommand(verb: 'approve' | 'reject', id: string, reason: string): string {
+  return `steersman ${verb} ${shellWord(id)}${withReason(reason)}`;
+}
+
+export function freezeCommand(freeze: boolean, reason: string): string {
+  return `steersman freeze${freeze ? '' : ' --off'}${withReason(reason)}`;
+}
+
+export function modeCommand(policy: string, mode: string, reason: string): string {
+  return `steersman policy set ${shellWord(policy)} ${shellWord(mode)}${withReason(reason)}`;
+}
+
+export function explainCommand(kind: string, id: string): string {
+  return `steersman explain ${shellWord(`${kind}/${id}`)}`;
+}
+
+function withReason(reason: string): string {
+  return reason ? ` --reason ${shellWord(reason)}` : '';
+}

@@ -8,6 +8,8 @@ export type WatchEvent =
   | { kind: 'hello'; revision: number }
   | { kind: 'entity'; entity: Entity }
   | { kind: 'gone'; type: string; scope: string; id: string; revision: number; deletedAt: string }
+  /** A managed thing changed: read it again. */
+  | { kind: 'resource'; subject: string }
   /** Changes were left out: the list must be read again. */
   | { kind: 'resync'; revision: number; reason: string }
   /** The server ends the stream. */
@@ -37,6 +39,8 @@ export function readEvent(event: ServerEvent): WatchEvent | undefined {
       const deletedAt = typeof at === 'string' ? at : '';
       return { kind: 'gone', type, id, scope: typeof scope === 'string' ? scope : '', revision, deletedAt };
     }
+    case 'resource':
+      return { kind: 'resource', subject: typeof data.subject === 'string' ? data.subject : '' };
     case 'resync':
       return { kind: 'resync', revision, reason };
     case 'bye':

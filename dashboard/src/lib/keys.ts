@@ -19,6 +19,8 @@ export const SHORTCUTS: [string[], string][] = [
   [['g', 'o'], 'overview'],
   [['g', 'e'], 'entities'],
   [['g', 's'], 'sources'],
+  [['g', 'n'], 'nodes'],
+  [['g', 'r'], 'recommendations'],
   [['t'], 'light or dark'],
   [['?'], 'this list'],
 ];

@@ -4,6 +4,7 @@
  * change does not make the page busy with itself. */
 
 import { ApiError, apiUrl, getJson, getToken, setToken } from './api';
+import { control } from './control.svelte';
 import { readEvent } from './events';
 import { Fleet } from './fleet';
 import { isAnother } from './release';
@@ -63,6 +64,7 @@ class Live {
   });
 
   start(): void {
+    control.start();
     setInterval(() => this.#tick(), 1000);
     setInterval(() => void this.#readSources(), SOURCES_INTERVAL_MS);
     addEventListener('online', () => this.#line.retryNow());
@@ -112,9 +114,14 @@ class Live {
         // lost goes on where it was and needs no list.
         if (!this.loaded) this.#reload();
         void this.#checkLife();
+        control.changed();
+        break;
+      case 'resource':
+        control.changed();
         break;
       case 'resync':
         this.#reload();
+        control.changed();
         break;
       default:
     }

@@ -10,6 +10,9 @@ export type Route =
   | { view: 'entities'; filter: Filter; sort: Sort }
   | { view: 'entity'; type: string; scope: string; id: string; tab: EntityTab }
   | { view: 'sources' }
+  | { view: 'nodes' }
+  | { view: 'node'; id: string }
+  | { view: 'recommendations' }
   | { view: 'unknown'; address: string };
 
 export const ENTITY_TABS = ['fields', 'history', 'raw'] as const;
@@ -23,6 +26,9 @@ export function parseRoute(hash: string): Route {
   const [head, type = '', id] = parts;
   if (head === undefined) return { view: 'overview' };
   if (head === 'sources' && parts.length === 1) return { view: 'sources' };
+  if (head === 'nodes' && parts.length === 1) return { view: 'nodes' };
+  if (head === 'nodes' && parts.length === 2) return { view: 'node', id: type };
+  if (head === 'recommendations' && parts.length === 1) return { view: 'recommendations' };
   if (head === 'entities' && parts.length <= 2) return readTable(type, query);
   if (head === 'entity' && id !== undefined && parts.length === 3) {
     const tab = ENTITY_TABS.find((name) => name === query.get('tab')) ?? 'fields';
@@ -69,6 +75,10 @@ export function entityHref(
   if (tab !== 'fields') query.set('tab', tab);
   const path = `#/entity/${encodeURIComponent(entity.entity_type)}/${encodeURIComponent(entity.entity_id)}`;
   return withQuery(path, query);
+}
+
+export function nodeHref(id: string): string {
+  return `#/nodes/${encodeURIComponent(id)}`;
 }
 
 function withQuery(path: string, query: URLSearchParams): string {

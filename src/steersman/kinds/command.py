@@ -79,6 +79,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     - `expected_version`: the resource's version that the asker saw; another one refuses.
     - `fence`: the epoch that the asker was granted; any other than the resource's own refuses.
     - `idempotency_key`: the same key and body give the same answer, also after a restart.
+    - `on_behalf_of`: whose intent the asker carries out; history names them as the actor, and the asker as
+      who carried it out.
     - `cause`: what led to this: a recommendation's id, a parent's history entry.
     - `operation`: the id of the operation that it belongs to.
     - `facts`: what was read to decide it. `evidence`: what backs it. `approvals`: who agreed.
@@ -90,6 +92,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     expected_version: Annotated[int, Meta(ge=0)] | None = None
     fence: Annotated[int, Meta(ge=0)] | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX_CHARS)] | None = None
+    on_behalf_of: Annotated[str, Meta(max_length=NAME_MAX_CHARS)] = ""
     cause: str = ""
     operation: str = ""
     facts: tuple[FactRead, ...] = ()
@@ -126,12 +129,13 @@ class ChangeAction(StrEnum):
 class HistoryEntry(Struct, frozen=True, kw_only=True):
     """One row of a resource's history: append-only, and chained by hash to the row before it.
 
-    `seq` is also the resource's `version` after the change, and goes on counting where an id is deleted and
-    made again. `from_state` and `to_state` differ for created (None → first), transitioned and migrated only;
-    `event` is the lifecycle's. `lifecycle` names the table that it was judged by, as `name@version`. `data`
-    is what the action adds: the hold, the conditions, the step and its outcome. `state_hash` is the SHA-256 of
-    the resource as it was stored with this row; empty for deleted. `hash` covers all other fields, `previous`
-    among them; `previous` of the first row is empty.
+    `actor` is whose doing it is; `carried_out_by` names who did it for them, where that is another (the loop
+    walks a node for the policy that wants it elsewhere). `seq` is also the resource's `version` after the
+    change, and goes on counting where an id is deleted and made again. `from_state` and `to_state` differ for
+    created (None → first), transitioned and migrated only; `event` is the lifecycle's. `lifecycle` names the
+    table that it was judged by, as `name@version`. `data` is what the action adds: the hold, the conditions,
+    the step and its outcome. `state_hash` is the SHA-256 of the resource as it was stored with this row; empty
+    for deleted. `hash` covers all other fields, `previous` among them; `previous` of the first row is empty.
     """
 
     kind: str
@@ -140,6 +144,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     at: datetime
     action: ChangeAction
     actor: str
+    carried_out_by: str = ""
     event: str | None = None
     from_state: str | None = None
     to_state: str | None = None

@@ -43,6 +43,7 @@ async def test_it_walks_through_a_phase_and_says_who_and_why(store: Store, clock
         drain = next(entry for entry in entries if entry.event == "drain")
         assert drain.cause == f"Node/n1/{intent.seq}"
         assert drain.reason == "because"
+        assert (drain.actor, drain.carried_out_by) == (intent.actor, "loop"), "it is whose intent it is"
         await plane.quiet()
         assert plane.loop.explain(node("n1")).outcome in ("", "done")
 

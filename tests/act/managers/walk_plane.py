@@ -190,9 +190,9 @@ class Plane:
         await self.ledger.set_desired(node(name), ALICE, status, terms=Terms(reason="because"))
 
     async def events(self, name: str = "n1") -> list[tuple[str, str]]:
-        """The events that moved it, with who sent them, oldest first."""
+        """The events that moved it, with who carried them out, oldest first."""
         page = await self.ledger.history(node(name), limit=1000)
-        return [(entry.event, entry.actor) for entry in page.entries if entry.event]
+        return [(entry.event, entry.carried_out_by or entry.actor) for entry in page.entries if entry.event]
 
 
 def node(name: str) -> ResourceRef:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from steersman.act.engines.api import PhaseEngine, PhaseReport
 from steersman.act.managers.phases import PhaseRunner
@@ -210,7 +210,7 @@ class Walker:
         back = self._way_back(state, lifecycle, place)
         if back is not None:
             await self._phases.cancel(turn, lifecycle, operation, f"the intent is {state.desired_status} now")
-            terms = Terms(acting=True, reason=self._why(state), cause=await self._cause(state))
+            terms = await self._terms(state, acting=True, reason=self._why(state))
             return await self._move(turn, state, lifecycle, back, "", LOOP, terms)
         ended = await self._phases.advance(turn, state, phase, operation)
         if not isinstance(ended, str):
@@ -232,13 +232,8 @@ class Walker:
         event = place.on_success if good else place.on_failure
         if event is None and not good:
             return self._phases.failure(operation, ended)
-        cause = await self._cause(state)
-        terms = Terms(
-            reason=f"{operation.kind} completed" if good else ended,
-            cause=cause,
-            operation=operation.id,
-            fence=operation.epoch,
-        )
+        reason = f"{operation.kind} completed" if good else ended
+        terms = await self._terms(state, reason=reason, operation=operation.id, fence=operation.epoch)
         if event is not None:
             return await self._move(turn, state, lifecycle, event, "", actor, terms)
         if not self._arrived(state):
@@ -287,7 +282,7 @@ class Walker:
                 f"{place.name} is under way outside, and only whoever does it can say how it ends",
                 f"whoever does it: send one of {', '.join(lifecycle.allowed(place.name))}",
             )
-        terms = Terms(acting=True, reason=self._why(state), cause=await self._cause(state))
+        terms = await self._terms(state, acting=True, reason=self._why(state))
         return await self._move(turn, state, lifecycle, way[0], "", LOOP, terms)
 
     def _way(self, state: ResourceState, lifecycle: Lifecycle) -> list[str] | None:
@@ -363,12 +358,21 @@ class Walker:
     def _why(self, state: ResourceState) -> str:
         return state.desired_reason or f"{state.desired_by or 'somebody'} wants {state.desired_status}"
 
-    async def _cause(self, state: ResourceState) -> str:
-        """The history entry that set the present intent, as `Kind/id/seq`."""
+    async def _terms(self, state: ResourceState, **more: Any) -> Terms:
+        """The terms of a move towards the intent: in the name of whoever set it, caused by the history entry
+        that did (`Kind/id/seq`), on the facts and evidence that they had."""
         page = await self._ledger.history(ref_of(state), limit=INTENT_LOOK_MAX, newest_first=True)
         wanted = (ChangeAction.INTENT_SET, ChangeAction.CREATED)
         entry = next((entry for entry in page.entries if entry.action in wanted), None)
-        return "" if entry is None else f"{entry.ref}/{entry.seq}"
+        if entry is None:
+            return Terms(on_behalf_of=state.desired_by, **more)
+        return Terms(
+            on_behalf_of=state.desired_by,
+            cause=f"{entry.ref}/{entry.seq}",
+            facts=entry.facts,
+            evidence=entry.evidence,
+            **more,
+        )
 
 
 def ref_of(state: ResourceState) -> ResourceRef:

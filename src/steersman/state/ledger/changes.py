@@ -72,7 +72,7 @@ def transition(
     before, state.status = state.status, move.to
     state.status_since = now
     metadata = _metadata(state, move.event, terms)
-    state.record_transition(before, move.to, actor.name, terms.reason, metadata, now)
+    state.record_transition(before, move.to, terms.on_behalf_of or actor.name, terms.reason, metadata, now)
     if state.status == state.desired_status:
         state.observed_generation = state.generation
         state.retry = None
