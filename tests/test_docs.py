@@ -14,7 +14,7 @@ import pytest
 
 import steersman
 from steersman.api.routes import ROUTES
-from steersman.cli.program import GROUPS
+from steersman.cli.program import GROUPS, load
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.settings import Settings, SourceSettings
 
@@ -102,7 +102,7 @@ def test_each_command_has_a_heading() -> None:
     commands = {heading.removeprefix("steersman ") for heading in headings("cli.md")}
     assert {command.split()[0] for command in commands} == names
     for name in names:
-        command = importlib.import_module(f"steersman.cli.{name}").COMMAND
+        command = load(name)
         assert {f"{name} {action.name}" for action in command.actions} <= commands | {name}
 
 
@@ -116,7 +116,7 @@ def test_each_metric_has_a_heading() -> None:
     assert {name for name in documented if name.removesuffix("_total") not in declared} == set()
 
 
-@pytest.mark.parametrize("driver", ["host", "openmetrics"])
+@pytest.mark.parametrize("driver", ["host", "openmetrics", "process"])
 def test_each_driver_option_has_a_heading(driver: str) -> None:
     cls = importlib.import_module(f"steersman.drivers.{driver}")
     options = next(d.Options for d in vars(cls).values() if getattr(d, "name", None) == driver)

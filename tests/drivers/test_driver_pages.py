@@ -16,7 +16,7 @@ from steersman.observe.registry import make_sources
 PAGES = Path(__file__).parents[2] / "docs" / "reference" / "drivers"
 
 
-@pytest.mark.parametrize(("page", "sources"), [("host", 1), ("openmetrics", 2)])
+@pytest.mark.parametrize(("page", "sources"), [("host", 1), ("openmetrics", 2), ("process", 1)])
 def test_the_example_is_read(page: str, sources: int, tmp_path: Path) -> None:
     text = (PAGES / f"{page}.md").read_text()
     (example,) = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

@@ -1,8 +1,8 @@
 """What a pipeline must stand: each step failing in turn, and dying between any two writes.
 
 `Effects` is a handler whose effects outlive any number of lives of the program, as those of a real one do; it
-counts them by key. `PipelineCase` is a pipeline on a node in a real Ledger. `die_between_writes` runs a pipeline
-to its end once for each write at which a program can die, both ways, and checks that nothing took effect twice
+counts them by key. `PipelineCase` is a pipeline on a node in a real Ledger. `die_between_writes` runs it to
+its end once for each write at which a program can die, both ways, and checks that nothing took effect twice
 and that each end is the same.
 """
 
