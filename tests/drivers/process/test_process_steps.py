@@ -197,7 +197,7 @@ async def test_nothing_of_our_environment_leaks(tmp_path: Path) -> None:
     names = {line.split("=")[0] for line in result.outputs["stdout"].splitlines()}
     assert names - {"LC_CTYPE"} == {
         "PATH", "MINE", "WANTED", "STEERSMAN_STEP_KEY", "STEERSMAN_RESOURCE", "STEERSMAN_OPERATION",
-        "STEERSMAN_EPOCH", "STEERSMAN_ATTEMPT",
+        "STEERSMAN_EPOCH", "STEERSMAN_ATTEMPT", "STEERSMAN_RUN",
     }  # fmt: skip
 
 
@@ -288,7 +288,8 @@ async def test_the_time_is_kept_when_the_host_is_gone(tmp_path: Path) -> None:
 async def test_a_wrapper_that_was_killed_leaves_an_uncertain_run_and_nothing_alive(
     steps: ProcessSteps, tmp_path: Path
 ) -> None:
-    ask = call(["sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 60"], timeout_s=60)
+    script = f"setsid sleep 60 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/pid; sleep 60"
+    ask = call(["sh", "-c", script], timeout_s=60)
     task = asyncio.ensure_future(steps.run(ask))
     await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     started = await asyncio.to_thread(RunFolder(tmp_path, ask.key).read, "started")
@@ -301,6 +302,7 @@ async def test_a_wrapper_that_was_killed_leaves_an_uncertain_run_and_nothing_ali
     assert seen.outcome is StepOutcome.UNCERTAIN
     assert (await steps.run(ask)).outcome is StepOutcome.UNCERTAIN, "it is never run a second time"
     await until(lambda: not is_alive(pid_in(tmp_path / "pid")))
+    await until(lambda: not is_alive(pid_in(tmp_path / "child")))
 
 
 @pytest.mark.parametrize("made", [(), ("lock",), ("lock", "begun")])

@@ -41,6 +41,11 @@ WRAPPER = Path(__file__).with_name("wrapper.py")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+RUN_VARIABLE = "STEERSMAN_RUN"
+"""The variable that marks all processes of a run: the path of its folder."""
+LEFTOVER_ROUNDS_MAX = 20
+
+
 class RunConflict(SteersmanError):
     """A key was used for another command before. `facts`: `key`."""
 
@@ -91,22 +96,47 @@ class RunFolder:
     def begin(self, spec: Mapping[str, Any], digest: str) -> Standing:
         """Begin the run where nothing was begun; else say how far it is. Raises `RunConflict`, OSError."""
         make_private(self.path)
+        self._check_digest(digest)
         lock = self._lock()
         if lock is None:
             return Standing.ALIVE
         try:
             standing = self._standing_dead()
-            kept = self.read("begun")
-            if kept is not None and kept.get("digest") not in (None, digest):
-                raise RunConflict(f"{self.key} was begun with another command", key=self.key)
             if standing is not Standing.NEVER:
                 return standing
-            if kept is None:
+            if not self._check_digest(digest):
+                (self.path / "begun").unlink(missing_ok=True)  # cut off by a crash, so nothing followed it
                 self._mark("begun", {"key": self.key, "digest": digest, "boot_id": boot_id()})
             start_wrapper(self.path, lock, {**spec, "boot_id": boot_id()})
             return Standing.ALIVE
         finally:
             os.close(lock)  # the wrapper has the same lock through a descriptor of its own
+
+    def _check_digest(self, digest: str) -> bool:
+        """Whether the run was begun with this command. Raises `RunConflict` where it was another."""
+        kept = self.read("begun")
+        if kept is None:
+            return False
+        if kept.get("digest") not in (None, digest):
+            raise RunConflict(f"{self.key} was begun with another command", key=self.key)
+        return True
+
+    def end_leftovers(self) -> int:
+        """Kill what a dead wrapper could not: processes that carry this run's mark in their environment.
+        How many were found. What changed its environment, or belongs to others, is not."""
+        mark = f"{RUN_VARIABLE}={self.path}".encode() + b"\0"
+        found: set[int] = set()
+        for _ in range(LEFTOVER_ROUNDS_MAX):
+            alive = [pid for pid in _pids() if _carries(pid, mark)]
+            if not alive:
+                break
+            found.update(alive)
+            for pid in alive:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue
+        return len(found)
 
     def refuse(self) -> None:
         """See to it that a run that has not begun never does; one that has is not touched."""
@@ -225,6 +255,18 @@ def sweep(folder: Path, *, now_s: float, told_s: float, untold_s: float, runs_ma
             shutil.rmtree(run, ignore_errors=True)
             gone += 1
     return gone
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    """Whether a process has the mark in its environment, and is no zombie."""
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+    except OSError:
+        return False
 
 
 def _changed_s(path: Path, otherwise: float) -> float:

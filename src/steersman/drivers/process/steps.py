@@ -17,6 +17,7 @@ from typing import Any, cast
 from steersman.drivers.process.command import Command, check_inputs, read_command, user_numbers
 from steersman.drivers.process.folder import (
     HEAD_BYTES,
+    RUN_VARIABLE,
     TAIL_BYTES,
     RunConflict,
     RunFolder,
@@ -121,6 +122,7 @@ class ProcessSteps:
             "STEERSMAN_OPERATION": call.operation,
             "STEERSMAN_EPOCH": str(call.epoch),
             "STEERSMAN_ATTEMPT": str(call.attempt),
+            RUN_VARIABLE: str(RunFolder(self._folder, call.key).path),
         }
         return {
             "argv": list(command.argv),
@@ -142,6 +144,8 @@ class ProcessSteps:
                 outcome=StepOutcome.TRANSIENT, detail="the wrapper ended before the command began"
             )
         if standing is Standing.UNKNOWN:
+            if command.children == "end":
+                await asyncio.to_thread(run.end_leftovers)  # nobody keeps their time any more
             detail = "it was begun and nobody saw its end: its wrapper was killed, or the machine restarted"
             return StepResult(outcome=StepOutcome.UNCERTAIN, detail=detail)
         return await asyncio.to_thread(self._read_end, run, command)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from steersman.act.engines.pipeline import PipelineEngine, PipelineInvalid, read_progress, waiting_steps
+from steersman.act.lifecycle import shipped
 from steersman.drivers.process import ProcessSteps
 from steersman.kernel.clock import Clock, ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
@@ -457,6 +458,7 @@ HOST = """
 import asyncio, sys
 from pathlib import Path
 from steersman.act.engines.pipeline import PipelineEngine
+from steersman.act.lifecycle import shipped
 from steersman.drivers.process import ProcessSteps
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import system_rng
@@ -504,3 +506,19 @@ async def test_killed_with_9_at_random_no_command_runs_twice_and_the_end_is_the_
         out, _ = await host.communicate()
     assert out.decode().split() == ["completed"]
     assert (tmp_path / "effects").read_text().split() == ["a", "b", "c", "d"]
+
+
+async def test_the_shipped_drain_runs_as_it_is(house: Make, tmp_path: Path) -> None:
+    """With the site's own command, and without."""
+    (table,) = [loaded.lifecycle for loaded in shipped() if loaded.lifecycle.name == "hpc-default"]
+    phase = table.phases["drain"]
+    for metadata in ({}, {"drain_command": ["sh", "-c", f"echo drained > {tmp_path}/effect"]}):
+        process = ProcessSteps(tmp_path / str(len(metadata)), SystemClock())
+        async with house(handlers={"process": process}, clock=SystemClock()) as home:
+            home.engine.check(phase)
+            assert phase.pipeline_def is not None
+            await home.begin(PipelineCase(phase.pipeline_def, metadata))
+            report = await run_to_end(home.engine, home.journal, home.pipeline, SystemClock(), 0.02)
+            assert report.status == "completed", report
+            assert (await home.steps())["site_drain"] == ("succeeded" if metadata else "skipped")
+    assert (tmp_path / "effect").read_text() == "drained\n"
