@@ -68,7 +68,7 @@ def bare(path: Path, count: int, each: int) -> float:
 
 
 async def transitions(path: Path) -> tuple[float, float]:
-    """Transitions a second of 64 writers, each on a node of its own; and rows a second of the verification."""
+    """Transitions a second of 64 writers, each on a node of its own; and rows a second verified."""
     async with SqliteStore(path, clock=SystemClock(), rng=system_rng()) as store:
         ledger = Ledger(store, SystemClock(), Tables(TABLE))
 

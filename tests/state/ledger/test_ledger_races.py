@@ -8,13 +8,14 @@ import pytest
 from ledger_house import ALICE, BOB, ENGINE, NODE, draw, node, ref, tables
 
 from steersman.kernel.clock import ManualClock
+from steersman.kinds.axes import Hold
 from steersman.kinds.command import Draw, Terms, Written
 from steersman.kinds.plane_resources import FreezeState
 from steersman.kinds.refusal import BudgetExhausted, Frozen, VersionConflict
-from steersman.kinds.state import ResourceRef
+from steersman.kinds.state import NodeState, ResourceRef
 from steersman.state.ledger import Ledger
 from steersman.state.ledger.budgets import read_account
-from steersman.state.ledger.keys import BUDGETS, OUTBOX, budget_key, history_prefix
+from steersman.state.ledger.keys import BUDGETS, OUTBOX, budget_key, history_prefix, resource_key
 from steersman.state.ledger.verify import verify_store
 from steersman.store.api import Store
 
@@ -158,3 +159,40 @@ async def test_no_action_is_committed_behind_a_freeze(
 
     frozen, *acted = await asyncio.gather(freeze(), *(act(number) for number in range(50)))
     assert max(acted) < frozen
+
+
+async def test_a_picture_that_is_old_is_never_written_on(
+    store: Store, ledger: Ledger, clock: ManualClock
+) -> None:
+    """Each of two Ledgers remembers what it wrote last, while the other goes on; also over a deletion, after
+    which the key's version in the store is, by chance, the remembered one."""
+    other = Ledger(store, clock, tables())
+    await ledger.create(node(), ALICE)
+    await ledger.claim(NODE, ALICE)
+    await other.place_hold(NODE, BOB, "theirs")
+    state = (await ledger.claim(NODE, ALICE)).state
+    assert (state.version, [hold.name for hold in state.holds]) == (4, ["theirs"])
+    await other.delete(NODE, BOB)
+    await other.create(node(), BOB)
+    for _ in range(3):
+        await other.claim(NODE, BOB)
+    record = await store.get(resource_key(NODE))
+    assert record is not None
+    assert record.version == 4
+    state = (await ledger.claim(NODE, ALICE)).state
+    assert (state.version, state.holds) == (10, [])
+    await other.set_desired(NODE, BOB, "busy")
+    assert (await ledger.set_desired(NODE, ALICE, "busy")).unchanged
+    await other.transition(NODE, BOB, event="start")
+    await ledger.transition(NODE, ALICE, event="stop")
+    assert (await verify_store(store)).ok
+
+
+async def test_what_is_remembered_is_shared_with_nobody(ledger: Ledger) -> None:
+    written = await ledger.create(node(metadata={"a": {"b": [1]}}), ALICE)
+    assert isinstance(written.state, NodeState)
+    written.state.metadata["a"]["b"].append(2)
+    written.state.holds.append(Hold(name="x", owner="y", placed_at=written.entry.at))
+    state = (await ledger.claim(NODE, ALICE)).state
+    assert isinstance(state, NodeState)
+    assert (state.metadata, state.holds) == ({"a": {"b": [1]}}, [])

@@ -16,12 +16,13 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from steersman.kernel.clock import Clock, iso_utc
-from steersman.kernel.errors import Refused
+from steersman.kernel.errors import Refused, SteersmanError
 from steersman.kinds.command import Actor, ChangeAction, Draw, HistoryEntry, ResourceEvent, Terms, Written
 from steersman.kinds.plane_resources import FREEZE_ID, FROZEN
 from steersman.kinds.refusal import Fenced, Frozen, ResourceExists, VersionConflict
 from steersman.kinds.state import ResourceRef, ResourceState
 from steersman.state.ledger import budgets, idempotency, keys, rows
+from steersman.state.ledger.known import Known
 from steersman.state.ledger.reading import not_found
 from steersman.state.ledger.rows import Grave, Loaded
 from steersman.state.tail import RETIRED_KEY, read_retired, write_retired
@@ -51,6 +52,10 @@ class Contended(Refused):
 
     code = "contended"
     title = "Changed too often meanwhile"
+
+
+class _Unsure(SteersmanError):
+    """To be looked at again with what is stored; never leaves this module."""
 
 
 class Change(Struct, kw_only=True):
@@ -102,6 +107,7 @@ class Commits:
         self._store = store
         self._clock = clock
         self._answers = idempotency.AnswerLeases(store, clock)
+        self._known = Known()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def make(self, request: Request, work: Work) -> Written:
@@ -113,6 +119,7 @@ class Commits:
         lost: Conflict | None = None
         async with self._turn(key):
             for _ in range(ATTEMPTS_MAX):
+                known = key in self._known
                 try:
                     return await self._attempt(request, work, printed)
                 except Conflict as conflict:
@@ -120,6 +127,11 @@ class Commits:
                 except LeaseExpired as expired:
                     if not self._answers.drop(str(expired.facts.get("lease", ""))):
                         raise
+                except SteersmanError:
+                    if not known:
+                        raise
+                # Read it anew: others wrote meanwhile, or refused it was on a picture that may be old.
+                self._known.drop(key)
         raise Contended(
             f"{request.ref}: others wrote first, {ATTEMPTS_MAX} times; nothing was written, try again",
             key=lost.facts.get("key", key) if lost is not None else key,
@@ -142,6 +154,8 @@ class Commits:
             await self._check_freeze(conditions)
         turn = _Try(loaded=loaded, now=self._clock.now(), conditions=conditions)
         change = work(loaded.state, turn.now)
+        if change is None and loaded.known:
+            raise _Unsure("there is nothing to do, as far as is known")
         if change is None:
             return await self._nothing(request, turn, answer_key, printed)
         loaded.state.version += 1
@@ -160,6 +174,13 @@ class Commits:
     async def _load(self, request: Request, conditions: list[Condition]) -> Loaded:
         """The resource as it is; for create, as it will be. Adds the checks that hold it to that."""
         key = keys.resource_key(request.ref)
+        known = None if request.made is not None or request.terms.dry_run else self._known.take(key)
+        if known is not None:
+            # A key that was deleted and made again counts its versions anew, so the version alone might be
+            # right by chance. History never does: the next row can't be there yet.
+            next_row = keys.history_key(request.ref, known.state.version + 1)
+            conditions += [Check(key, known.version), Check(next_row, 0)]
+            return known
         record = await self._store.get(key)
         if request.made is None:
             if record is None:
@@ -240,6 +261,7 @@ class Commits:
             Put(keys.outbox_key(ref, entry.seq), event),
         ]
         if gone:
+            self._known.drop(keys.resource_key(ref))
             grave = Grave(version=entry.seq, epoch=state.epoch, head=entry.hash, at=turn.now)
             writes.append(Delete(keys.resource_key(ref)))
             writes.append(Put(keys.grave_key(ref), rows.canonical(grave)))
@@ -252,6 +274,10 @@ class Commits:
             answer = idempotency.encode_answer(printed, turn.now, stored, entry, unchanged=False)
             writes.append(Put(answer_key, answer, lease=await self._answers.next()))
         revision = await self._store.commit(turn.conditions, writes)
+        if not gone:
+            loaded = turn.loaded
+            after = Loaded(state, entry.hash, loaded.version + 1, revision, loaded.places, known=True)
+            self._known.keep(keys.resource_key(ref), after)
         return Written(state, entry, revision)
 
     async def _nothing(self, request: Request, turn: _Try, answer_key: str, printed: str) -> Written:

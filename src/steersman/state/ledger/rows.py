@@ -78,7 +78,8 @@ class Grave(Struct, frozen=True, kw_only=True):
 class Loaded(Struct):
     """A resource that was read: a working copy, and what one commit on it must know.
 
-    `version` is the key's version in the store, `head` the hash of its last row.
+    `version` is the key's version in the store, `head` the hash of its last row. `known`: it was not read,
+    but is what was written last.
     """
 
     state: ResourceState
@@ -86,6 +87,7 @@ class Loaded(Struct):
     version: int
     revision: int
     places: list[str] = field(default_factory=list[str])
+    known: bool = False
 
 
 class Damage(Struct, frozen=True):
