@@ -64,7 +64,8 @@ class Picture(msgspec.Struct):
         data = entry.data
         match entry.action:
             case ChangeAction.CREATED:
-                return Picture(status=entry.to_state, version=entry.seq, epoch=entry.fence)
+                labels = data.get("labels", {})
+                return Picture(status=entry.to_state, version=entry.seq, epoch=entry.fence, labels=labels)
             case ChangeAction.DELETED:
                 return Picture(version=entry.seq)
             case ChangeAction.TRANSITIONED:
@@ -158,7 +159,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
             raise AssertionError("it was there")
         self._alive.add(name)
-        assert self._ask(name, lambda: self._ledger.create(node(name), ALICE)) is None
+        assert self._ask(name, lambda: self._ledger.create(node(name, labels={"l": "new"}), ALICE)) is None
 
     @rule(name=NAMES)
     def delete(self, name: str) -> None:

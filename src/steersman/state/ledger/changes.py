@@ -60,7 +60,13 @@ def create(state: ResourceState, now: datetime, actor: Actor, terms: Terms, tabl
         state.desired_status = table.canonical(state.desired_status)
         state.desired_by = state.desired_by or actor.name
     state.created_at = state.updated_at = state.status_since = now
-    change = Change(action=ChangeAction.CREATED, to_state=state.status, lifecycle=name_of(table))
+    said = {"desired_status": state.desired_status, "owner_id": state.owner_id, "labels": dict(state.labels)}
+    change = Change(
+        action=ChangeAction.CREATED,
+        to_state=state.status,
+        lifecycle=name_of(table),
+        data={name: value for name, value in said.items() if value},
+    )
     state.record_transition(None, state.status, actor.name, terms.reason, _metadata(state, None, terms), now)
     return change
 
