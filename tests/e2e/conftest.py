@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pressure import SmallDisk, require_small_disk
 
 START_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 30.0
@@ -178,6 +179,14 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     yield start
     for running in started:
         running.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    require_small_disk()
+    disk = SmallDisk(tmp_path / "pressure")
+    yield disk
+    disk.close()
 
 
 def _limit_files(n_bytes: int) -> None:

@@ -1,7 +1,8 @@
-"""A file system of this machine that a test may fill: a small image, mounted where only its own processes see it.
+"""A file system of this machine that a test may fill: a small image, mounted where only its own processes
+see it.
 
-The host source watches every local file system, so a program in the same mount namespace sees the machine's fullest
-disk go over its threshold, and nothing else on the machine does. Needs root and `mount -o loop`.
+The host source watches every local file system, so a program in the same mount namespace sees the machine's
+fullest disk go over its threshold, and nothing else on the machine does. Needs root and `mount -o loop`.
 """
 
 from __future__ import annotations
