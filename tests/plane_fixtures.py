@@ -23,6 +23,13 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
+async def acting() -> AsyncIterator[World]:
+    """A plane that asks for no tokens and manages resources."""
+    async with make_world(control=True) as made:
+        yield made
+
+
+@pytest.fixture
 async def guarded() -> AsyncIterator[World]:
     """A plane that asks for tokens."""
     async with make_world(tokens=True) as made:

@@ -95,7 +95,9 @@ FAULTS |= {"too_many", "too_many_streams"}
 """Not to be had by a request alone; tests of their own provoke them."""
 
 
-MANAGED = re.compile("/api/v1/(resources|operations|lifecycles|policies|recommendations|freeze|subscriptions)")
+MANAGED = re.compile(
+    "/api/v1/(resources|operations|lifecycles|policies|recommendations|freeze|subscriptions)"
+)
 """Routes whose errors depend on what is managed: tests/api/test_resources_http.py and test_subscriptions.py provoke these."""
 
 

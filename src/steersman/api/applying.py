@@ -84,7 +84,7 @@ class _Applying:
             )
             self._took(written.state, written.entry, sorted(changes))
         table = spec.lifecycle
-        if table and not isinstance(table, UnsetType) and not _is_table(state.lifecycle_table, table):
+        if not isinstance(table, UnsetType) and table and not _is_table(state.lifecycle_table, table):
             written = await ledger.migrate(self._ref, self._actor, table, terms=self._next("table"))
             self._took(written.state, written.entry, ["lifecycle"])
         await self._intend(spec)

@@ -23,10 +23,11 @@ from steersman.kinds.policy import FactMissing, FactRead, Policy
 from steersman.kinds.state import ResourceRef
 
 if TYPE_CHECKING:
-    from steersman.act.advice.api import PolicyProblem, Rules
+    from steersman.act.advice.api import Rules
     from steersman.act.advice.policies import PolicyView
     from steersman.act.advice.runner import Advice
     from steersman.api.plane import Plane
+    from steersman.kinds.deciding import PolicyProblem
 
 FREEZE = ResourceRef("Freeze", FREEZE_ID)
 DRY_RUN_ENTITIES_MAX = 20_000

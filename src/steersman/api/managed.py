@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -133,5 +133,6 @@ def unmasked(new: Any, old: Any, depth: int = 0) -> Any:
     if new == MASK and old is not None:
         return old
     if isinstance(new, dict) and isinstance(old, dict) and depth < MASK_DEPTH_MAX:
-        return {name: unmasked(value, old.get(name), depth + 1) for name, value in new.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] - plain data
-    return new
+        given, held = cast("dict[str, Any]", new), cast("dict[str, Any]", old)
+        return {name: unmasked(value, held.get(name), depth + 1) for name, value in given.items()}
+    return cast("Any", new)

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from steersman.act.advice import people, policies
+from steersman.act.managers import phases
 from steersman.api import wishes
 from steersman.api.access import (
     CrossSite,
@@ -157,6 +159,8 @@ OTHER_MEDIA: dict[str, tuple[str, ...]] = {
     "get_lifecycle": ("application/yaml", "text/vnd.mermaid", "text/vnd.graphviz")
 }
 """Further media types of an answer."""
+REFUSING_ROOMS = (people, policies, phases)
+"""Rooms whose errors are in the document: naming one loads its classes."""
 TAGGED = (
     "get_entity",
     "get_resource",

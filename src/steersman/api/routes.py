@@ -188,6 +188,7 @@ DECIDE = (
     "idempotency_mismatch",
 )
 """What may be wrong with a decision."""
+APPROVE = (*DECIDE, "policy_observes", "approved_already", "action_unknown", "action_invalid")
 
 _RESOURCES: tuple[Route, ...] = (
     Route("list_kinds", "GET", f"{API}/resources", V, "Kinds of resources, with counts", ("not_ready",)),
@@ -296,7 +297,15 @@ _RESOURCES: tuple[Route, ...] = (
         f"{API}/operations/{{id}}/steps/{{step}}/result",
         O,
         "Answer a step that waits for an outside system",
-        (*ONE, *BODY_ERRORS, "operation_not_found", "fenced", "ref_invalid", "invalid_input"),
+        (
+            *ONE,
+            *BODY_ERRORS,
+            "operation_not_found",
+            "operation_over",
+            "fenced",
+            "ref_invalid",
+            "invalid_input",
+        ),
     ),
 )
 _DECISIONS: tuple[Route, ...] = (
@@ -334,14 +343,14 @@ _DECISIONS: tuple[Route, ...] = (
         "Of how many entities each policy can tell",
         ("not_ready",),
     ),
-    Route("get_policy", "GET", f"{API}/policies/{{name}}", V, "One policy", ("not_ready",)),
+    Route("get_policy", "GET", f"{API}/policies/{{name}}", V, "One policy", ("not_ready", "unknown_policy")),
     Route(
         "set_policy_mode",
         "PUT",
         f"{API}/policies/{{name}}/mode",
         O,
         "Say how far a policy may go",
-        (*DECIDE, "policy_invalid", "invalid_input"),
+        (*DECIDE, "unknown_policy", "policy_invalid", "action_unknown", "action_invalid", "invalid_input"),
     ),
     Route(
         "list_recommendations",
@@ -359,7 +368,7 @@ _DECISIONS: tuple[Route, ...] = (
         "One recommendation",
         ("not_ready", "resource_not_found"),
     ),
-    Route("approve_recommendation", "POST", f"{RECOMMENDATION}/approve", O, "Agree to what it says", DECIDE),
+    Route("approve_recommendation", "POST", f"{RECOMMENDATION}/approve", O, "Agree to what it says", APPROVE),
     Route("reject_recommendation", "POST", f"{RECOMMENDATION}/reject", O, "Say no to what it says", DECIDE),
     Route(
         "snooze_recommendation",
@@ -367,7 +376,7 @@ _DECISIONS: tuple[Route, ...] = (
         f"{RECOMMENDATION}/snooze",
         O,
         "Ask nobody about it for a while",
-        DECIDE,
+        (*DECIDE, "snooze_invalid"),
     ),
     Route(
         "get_freeze",

@@ -35,20 +35,21 @@ def set_status(arguments: argparse.Namespace) -> int:
 
 
 def _wait(plane: Steersman, one: ResourceRef, limit_s: float) -> bool:
-    from steersman.cli.connection import time_limit
     from steersman.cli.screen import note
+    from steersman.kernel.clock import SystemClock
 
-    with time_limit(limit_s):
-        while True:
-            state = plane.resource(*one).state
-            if state.is_converged():
-                print(f"{one.kind.lower()}/{one.id}: {state.status}")
-                return True
-            threading.Event().wait(POLL_S)
-    state = plane.resource(*one).state
-    if state.is_converged():
-        return True
-    note(f"error: it is {state.status} after {limit_s:g} s; `steersman explain {one}` says what it waits for")
+    clock = SystemClock()
+    end_s = clock.monotonic() + limit_s
+    while True:
+        state = plane.resource(*one).state
+        if state.is_converged():
+            print(f"{one.kind.lower()}/{one.id}: {state.status}")
+            return True
+        if clock.monotonic() >= end_s:
+            break
+        threading.Event().wait(POLL_S)
+    note(f"error: it is {state.status} after {limit_s:g} s")
+    note(f"hint: steersman explain {one.kind.lower()}/{one.id} says what it waits for")
     return False
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -25,12 +26,13 @@ from steersman.api.plane import Plane
 from steersman.api.server import Api, build_asgi
 from steersman.api.serving import HttpServer
 from steersman.api.settings import ApiSettings
+from steersman.app.acting import open_acting
 from steersman.drivers.webhook.targets import Targets
 from steersman.kernel.clock import SystemClock
-from steersman.kernel.ids import CountedIds, seeded_rng
+from steersman.kernel.ids import CountedIds, Rng, seeded_rng
 from steersman.kernel.retry import Backoff
 from steersman.kernel.tasks import ALWAYS, Supervisor
-from steersman.kinds.settings import AuthSettings, ServerSettings
+from steersman.kinds.settings import AuthSettings, ServerSettings, Settings
 from steersman.observe.inlet import Inlet
 from steersman.state.bus import StateBus
 from steersman.state.limits import BusLimits
@@ -72,13 +74,16 @@ async def make_world(
     dashboard: Path = NO_DASHBOARD,
     limits: BusLimits | None = None,
     events: bool = False,
+    control: bool = False,
     **server: Any,
 ) -> AsyncGenerator[World]:
     """A plane over a store in memory, its bus turning. `server`: settings of the API's server. With `events`
-    it tells of resources too, and delivers to receivers on loopback."""
+    it tells of resources too, and delivers to receivers on loopback. With `control` it acts: the Ledger, the
+    shipped lifecycles and policies, the loop and its engines, as a program of its own would run them."""
     clock, rng = SystemClock(), seeded_rng(7)
     ids = CountedIds()
     async with (
+        AsyncExitStack() as kept,
         MemoryStore(clock=clock, rng=rng) as store,
         Supervisor(clock, rng, name="test") as tasks,
     ):
@@ -99,12 +104,33 @@ async def make_world(
         await plane.tokens.load()
         if events:
             await _start_events(plane)
+        if control:
+            folder = Path(kept.enter_context(TemporaryDirectory(prefix="steersman-plane-")))
+            await _start_acting(plane, folder, rng)
         api = build_asgi(plane)
         await api.start()
         tasks.start("bus", bus.pump, ALWAYS)
         transport = httpx2.ASGITransport(api, raise_app_exceptions=False)  # pyright: ignore[reportArgumentType] - its ASGI types are narrower
         async with httpx2.AsyncClient(transport=transport, base_url=LOOPBACK) as http:
             yield World(plane, api, http, tasks)
+
+
+async def _start_acting(plane: Plane, folder: Path, rng: Rng) -> None:
+    """Give a plane its acting half."""
+    acting = await open_acting(
+        Settings(),
+        folder,
+        plane.store,
+        plane.bus,
+        plane.supervisor,
+        clock=plane.clock,
+        rng=rng,
+        ids=plane.ids,
+    )
+    plane.control = acting.control()
+    if plane.tail is None:
+        plane.tail, plane.deliveries = acting.tail, acting.deliveries
+    acting.start(plane.supervisor)
 
 
 async def _start_events(plane: Plane) -> None:
