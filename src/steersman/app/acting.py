@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from steersman.state.tail import Tail
     from steersman.store.api import Store
 
-RUNS_FOLDER = "runs"
-"""Under the state folder: what the commands of steps leave behind."""
 HOST_DRIVER = "host"
 """The driver whose sources run on the machine that they report."""
 REQUIRED = {"Node": ("reachable",)}
@@ -71,6 +69,10 @@ class Acting:
         tasks.start("node.inventory", self.inventory.run, ALWAYS)
         tasks.start("advice", self.advice.run, ALWAYS)
         tasks.start("ledger.retention", self.retention.run, ALWAYS)
+
+    async def stop(self) -> None:
+        """Write down how far each subscriber has been told. Before the store is closed."""
+        await self.deliveries.stop()
 
     def control(self) -> Control:
         """What the API is handed."""
@@ -120,7 +122,7 @@ async def open_acting(
 
     others = GuardedStore(store)
     facts = partial(guard_facts, bus)
-    handlers = {"process": ProcessSteps(folder / RUNS_FOLDER, clock)}
+    handlers = {"process": ProcessSteps(folder, clock)}
     # These know one another in a circle: what is named here before it is made is asked only once all run.
     lifecycles = Lifecycles(others, lambda phase: pipeline.check(phase))
     ledger = Ledger(store, clock, lifecycles, facts=facts)

@@ -158,6 +158,7 @@ class _Process:
         self.rng = rng
         self.store = store
         self.started_at = clock.now()
+        self.acting: Acting | None = None
 
     async def run(
         self,
@@ -179,6 +180,7 @@ class _Process:
                     await self._first_of(tasks, stop.wait())
                 finally:
                     await self._stop_http(http)
+                    await self._stop_acting()
         finally:
             await self._last_checkpoint(checkpoint)
 
@@ -197,7 +199,7 @@ class _Process:
         record = self.settings.record.file
         inlet = Inlet(bus, self.clock)
         intake = self._make_intake(inlet, sources)
-        acting = await self._open_acting(bus, tasks)
+        self.acting = acting = await self._open_acting(bus, tasks)
         http = await self._open_http(inlet, intake, acting, tasks, listener)
         tasks.start("bus", bus.pump, ALWAYS)
         acting.start(tasks)
@@ -217,6 +219,15 @@ class _Process:
                 await http.stop()
         except TimeoutError:
             _log.error("http_not_ended", timeout_s=HTTP_STOP_TIMEOUT_S)
+
+    async def _stop_acting(self) -> None:
+        """Let those who are told of events be told no further, and write down how far they are."""
+        try:
+            async with asyncio.timeout(CHECKPOINT_TIMEOUT_S):
+                if self.acting is not None:
+                    await self.acting.stop()
+        except (SteersmanError, TimeoutError) as error:
+            _log.error("deliveries_not_ended", detail=str(error))
 
     async def _first_of(self, tasks: Supervisor, *events: Coroutine[None, None, object]) -> None:
         """Return when one of the events comes. Raises what a part of the plane failed with."""
