@@ -102,7 +102,7 @@ async def list_dead_letters(
         int, QueryParameter(name="limit", ge=1, le=LETTERS_PAGE_MAX, description="Letters on a page")
     ] = LETTERS_PAGE,
     after: Annotated[
-        str, QueryParameter(name="after", max_length=2048, description="Where to go on: a page's `cursor`")
+        str, QueryParameter(name="after", max_length=512, description="Where to go on: a page's `cursor`")
     ] = "",
 ) -> Answer:
     """Events that could not be delivered, oldest first."""
