@@ -13,7 +13,9 @@ from msgspec import inspect as mi
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fields import FIELDS, NUMBER_MAX, FieldSpec
 
-_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
+_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
+)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | _TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2),
