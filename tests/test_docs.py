@@ -36,8 +36,10 @@ def import_all() -> None:
 
 
 def subclasses(cls: type[SteersmanError]) -> Iterator[type[SteersmanError]]:
+    """What a caller can meet: not what a module keeps to itself, nor what only suites raise."""
     for child in cls.__subclasses__():
-        if child.__module__.startswith("steersman."):
+        ours = child.__module__.startswith("steersman.") and not child.__qualname__.startswith("_")
+        if ours and not child.__module__.startswith("steersman.testing."):
             yield child
         yield from subclasses(child)
 

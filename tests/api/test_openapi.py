@@ -98,7 +98,8 @@ FAULTS |= {"too_many", "too_many_streams"}
 MANAGED = re.compile(
     "/api/v1/(resources|operations|lifecycles|policies|recommendations|freeze|subscriptions)"
 )
-"""Routes whose errors depend on what is managed: tests/api/test_resources_http.py and test_subscriptions.py provoke these."""
+"""Routes whose errors depend on what is managed: test_resources_http.py and test_subscriptions.py beside this
+file provoke these."""
 
 
 def filled(path: str, kind: str, name: str, schema: str) -> str:

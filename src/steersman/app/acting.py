@@ -103,31 +103,42 @@ async def open_acting(
     ids: Ids,
 ) -> Acting:
     """Put the acting half together and read what is on record. Raises the store's errors."""
-    from steersman.act.advice.runner import Advice
-    from steersman.act.delivery.deliveries import Deliveries
+    acting = _put_together(settings, folder, store, bus, tasks, clock=clock, rng=rng, ids=ids)
+    report = await acting.lifecycles.open(settings.lifecycles, acting.ledger)
+    for refusal in report.refused:
+        _log.error("lifecycle_refused", detail=str(refusal))
+    await acting.advice.open()
+    await acting.deliveries.load()
+    return acting
+
+
+def _put_together(
+    settings: Settings,
+    folder: Path,
+    store: Store,
+    bus: StateBus,
+    tasks: Supervisor,
+    *,
+    clock: Clock,
+    rng: Rng,
+    ids: Ids,
+) -> Acting:
     from steersman.act.engines.pipeline import PipelineEngine
     from steersman.act.lifecycle import Lifecycles
-    from steersman.act.managers.conditions import NodeConditions
-    from steersman.act.managers.inventory import Inventory
     from steersman.act.managers.node import NodeManager
-    from steersman.act.managers.sights import BusSights
     from steersman.act.reconcile.loop import ReconcileLoop
-    from steersman.decide import PolicyRules, shipped_policies
     from steersman.drivers.process import ProcessSteps
-    from steersman.drivers.webhook.targets import Targets
     from steersman.state.ledger import Ledger
     from steersman.state.ledger.guard import GuardedStore
     from steersman.state.ledger.retention import LedgerRetention
-    from steersman.state.tail import Tail
 
     others = GuardedStore(store)
     facts = partial(guard_facts, bus)
-    handlers = {"process": ProcessSteps(folder, clock)}
     # These know one another in a circle: what is named here before it is made is asked only once all run.
     lifecycles = Lifecycles(others, lambda phase: pipeline.check(phase))
     ledger = Ledger(store, clock, lifecycles, facts=facts)
     pipeline = PipelineEngine(
-        handlers,
+        {"process": ProcessSteps(folder, clock)},
         ledger,
         clock,
         rng,
@@ -135,35 +146,12 @@ async def open_acting(
         is_frozen=lambda: advice.book.frozen() is not None,
         wake=lambda ref: loop.nudge(ref),
     )
-    advice = Advice(
-        others,
-        ledger,
-        bus,
-        clock,
-        PolicyRules(),
-        lifecycle_of=lambda table: lifecycles.machine(table).lifecycle,
-        places=settings.policies,
-        shipped=shipped_policies(),
-    )
+    advice = _make_advice(settings, others, ledger, bus, clock, lifecycles)
     nodes = NodeManager(ledger, lifecycles, {pipeline.name: pipeline}, clock=clock, ids=ids)
     loop = ReconcileLoop(others, ledger, [nodes, advice.manager], clock=clock, rng=rng, ids=ids)
     advice.nudge = loop.nudge
-    sights = BusSights(bus)
-    conditions = NodeConditions(
-        ledger, sights, clock=clock, rng=rng, held=loop.held, owns=loop.owns, hint=loop.hint
-    )
-    own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
-    inventory = Inventory(
-        ledger, lifecycles, sights, clock=clock, proves=own.__contains__, created=conditions.expect
-    )
-    tail = Tail(others, clock)
-    targets = Targets(settings.events.allow_targets)
-    deliveries = Deliveries(others, tail, clock=clock, rng=rng, ids=ids, tasks=tasks, targets=targets)
-    report = await lifecycles.open(settings.lifecycles, ledger)
-    for refusal in report.refused:
-        _log.error("lifecycle_refused", detail=str(refusal))
-    await advice.open()
-    await deliveries.load()
+    conditions, inventory = _make_watchers(settings, ledger, lifecycles, loop, bus, clock, rng)
+    tail, deliveries = _make_events(settings, others, tasks, clock, rng, ids)
     return Acting(
         lifecycles=lifecycles,
         ledger=ledger,
@@ -177,6 +165,61 @@ async def open_acting(
         retention=LedgerRetention(store, ledger, clock, passed=deliveries.passed),
         facts=facts,
     )
+
+
+def _make_advice(
+    settings: Settings, store: Store, ledger: Ledger, bus: StateBus, clock: Clock, lifecycles: Lifecycles
+) -> Advice:
+    from steersman.act.advice.runner import Advice
+    from steersman.decide import PolicyRules, shipped_policies
+
+    return Advice(
+        store,
+        ledger,
+        bus,
+        clock,
+        PolicyRules(),
+        lifecycle_of=lambda table: lifecycles.machine(table).lifecycle,
+        places=settings.policies,
+        shipped=shipped_policies(),
+    )
+
+
+def _make_watchers(
+    settings: Settings,
+    ledger: Ledger,
+    lifecycles: Lifecycles,
+    loop: ReconcileLoop,
+    bus: StateBus,
+    clock: Clock,
+    rng: Rng,
+) -> tuple[NodeConditions, Inventory]:
+    """What brings the picture into the resources: conditions of nodes, and nodes for new machines."""
+    from steersman.act.managers.conditions import NodeConditions
+    from steersman.act.managers.inventory import Inventory
+    from steersman.act.managers.sights import BusSights
+
+    sights = BusSights(bus)
+    conditions = NodeConditions(
+        ledger, sights, clock=clock, rng=rng, held=loop.held, owns=loop.owns, hint=loop.hint
+    )
+    own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
+    inventory = Inventory(
+        ledger, lifecycles, sights, clock=clock, proves=own.__contains__, created=conditions.expect
+    )
+    return conditions, inventory
+
+
+def _make_events(
+    settings: Settings, store: Store, tasks: Supervisor, clock: Clock, rng: Rng, ids: Ids
+) -> tuple[Tail, Deliveries]:
+    from steersman.act.delivery.deliveries import Deliveries
+    from steersman.drivers.webhook.targets import Targets
+    from steersman.state.tail import Tail
+
+    tail = Tail(store, clock)
+    targets = Targets(settings.events.allow_targets)
+    return tail, Deliveries(store, tail, clock=clock, rng=rng, ids=ids, tasks=tasks, targets=targets)
 
 
 def guard_facts(bus: StateBus, state: ResourceState) -> Mapping[str, Any]:

@@ -134,8 +134,9 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     change, and goes on counting where an id is deleted and made again. `from_state` and `to_state` differ for
     created (None → first), transitioned and migrated only; `event` is the lifecycle's. `lifecycle` names the
     table that it was judged by, as `name@version`. `data` is what the action adds: the hold, the conditions,
-    the step and its outcome. `state_hash` is the SHA-256 of the resource as it was stored with this row; empty
-    for deleted. `hash` covers all other fields, `previous` among them; `previous` of the first row is empty.
+    the step and its outcome. `state_hash` is the SHA-256 of the resource as it was stored with this row;
+    empty for deleted. `hash` covers all other fields, `previous` among them; `previous` of the first row is
+    empty.
     """
 
     kind: str

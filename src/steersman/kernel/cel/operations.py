@@ -280,7 +280,7 @@ def _pattern(pattern: str) -> Any:
     """RE2's patterns take time linear in the text, whatever a policy's author wrote."""
     import re2  # pyright: ignore[reportMissingTypeStubs] - it has none; loaded when a pattern is first used
 
-    compile_it: Any = re2.compile  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    compile_it: Any = re2.compile  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - the same
     try:
         return compile_it(pattern)
     except Exception as error:  # noqa: BLE001 - re2.error is not exported in a form that can be named
