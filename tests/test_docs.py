@@ -38,7 +38,8 @@ def import_all() -> None:
 def subclasses(cls: type[SteersmanError]) -> Iterator[type[SteersmanError]]:
     """What a caller can meet: not what a module keeps to itself, nor what only suites raise."""
     for child in cls.__subclasses__():
-        ours = child.__module__.startswith("steersman.") and not child.__qualname__.startswith("_")
+        kept = child.__qualname__.startswith("_") and "code" not in vars(child)
+        ours = child.__module__.startswith("steersman.") and not kept
         if ours and not child.__module__.startswith("steersman.testing."):
             yield child
         yield from subclasses(child)
