@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from steersman.app.look import Installation, look_at_installation, replay_file, verify_store
 from steersman.app.place import StateFolderUnusable, prepare_folder
+from steersman.app.replaying import replay_policies
 from steersman.app.up import run_up
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "look_at_installation",
     "prepare_folder",
     "replay_file",
+    "replay_policies",
     "run_up",
     "verify_store",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steersman.cli.exits import DONE, FAILED
 from steersman.cli.managed import FORM, REASON
 from steersman.cli.spec import Command, Option
+from steersman.kernel.clock import iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +119,56 @@ def coverage(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def replay(arguments: argparse.Namespace) -> int:
+    """Play a recording against policies; exit code 1 where some could not be read."""
+    from steersman.app import replay_policies
+    from steersman.cli.screen import note, write_data, write_table
+    from steersman.cli.units import one_line
+
+    told = asyncio.run(
+        replay_policies(
+            Path(arguments.FILE),
+            [Path(place) for place in arguments.policies or ()],
+            [Path(place) for place in arguments.against or ()],
+        )
+    )
+    code = FAILED if told.problems else DONE
+    if arguments.output == "ndjson":
+        for line in told.lines:
+            print(line.decode(), end="")
+        return code
+    if arguments.output != "table":
+        data = {"said": told.said, "difference": told.difference, "problems": told.problems}
+        write_data(data, arguments.output)
+        return code
+    rows = [("", said) for said in told.said]
+    if told.difference is not None:
+        both = [(f"both, {late_s:+.0f} s", first) for first, _, late_s in told.difference.both]
+        rows = [
+            *both,
+            *(("only before", said) for said in told.difference.only_first),
+            *(("only after", said) for said in told.difference.only_second),
+        ]
+    write_table(
+        ("AT", "POLICY", "ENTITY", "ACTION", "ENDED", "SAID_BY", "WHY"),
+        [
+            (
+                iso_utc(said.at),
+                one_line(said.policy),
+                one_line(said.entity),
+                said.action,
+                iso_utc(said.until) if said.until else "-",
+                side or "-",
+                one_line(said.reason),
+            )
+            for side, said in rows
+        ],
+    )
+    for problem in told.problems:
+        note(f"error: {problem.detail}")
+    return code
+
+
 def _write_counts(told: DryRun) -> None:
     from steersman.cli.screen import write_table
     from steersman.cli.units import ABSENT, one_line
@@ -189,6 +242,38 @@ COMMAND = Command(
             options=(FORM,),
             run=coverage,
             examples=("steersman policy coverage",),
+        ),
+        Command(
+            name="replay",
+            summary="Show what policies would have recommended over a recording",
+            about=(
+                "Every machine of the recording counts as a node in service, and nothing is carried out.\n"
+                "The same recording and policies give the same recommendations, to the byte (-o ndjson)."
+            ),
+            options=(
+                Option(("FILE",), "a recording made by `steersman record`"),
+                Option(
+                    ("--policies",),
+                    "files or folders of policies; the shipped ones where none is named",
+                    "PATH",
+                    repeat=True,
+                ),
+                Option(
+                    ("--against",), "compare with these: files or folders of policies", "PATH", repeat=True
+                ),
+                Option(
+                    ("-o", "--output"),
+                    "its form",
+                    default="table",
+                    choices=("table", "json", "yaml", "ndjson"),
+                ),
+            ),
+            run=replay,
+            examples=(
+                "steersman policy replay morning.rec",
+                "steersman policy replay morning.rec --policies now/ --against new/",
+            ),
+            talks=False,
         ),
     ),
 )

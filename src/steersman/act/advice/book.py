@@ -15,6 +15,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from steersman.act.managers.sights import observed_id
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.logging import get_logger
@@ -230,7 +231,7 @@ class Book:
             self._index(state)
         elif isinstance(state, NodeState):
             self.changes += 1
-            self._nodes[state.scope, state.id] = state
+            self._nodes[state.scope, observed_id(state)] = state
         elif isinstance(state, PolicyState):
             self.changes += 1
         self._tell(ref, state)
@@ -247,7 +248,7 @@ class Book:
             self._applying.pop(state.id, None)
             self._ended[policy].pop(state.id, None)
         elif isinstance(state, NodeState):
-            self._nodes.pop((state.scope, state.id), None)
+            self._nodes.pop((state.scope, observed_id(state)), None)
         if state is not None:
             self._tell(ref, None)
 

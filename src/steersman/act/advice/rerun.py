@@ -16,16 +16,21 @@ from msgspec import Struct
 from steersman.act.advice.acting import expires_at
 from steersman.act.advice.api import Rules
 from steersman.act.advice.book import OPEN
+from steersman.act.advice.policies import LOADER
 from steersman.act.advice.runner import Advice
 from steersman.kernel.clock import ManualClock
 from steersman.kinds.command import TIMER, Terms
 from steersman.kinds.deciding import PolicyProblem
+from steersman.kinds.entity import EntityType
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.plane_resources import RecommendationState
-from steersman.kinds.state import ResourceRef
+from steersman.kinds.state import NodeState, ResourceRef
 from steersman.state.bus import StateBus
 from steersman.state.ledger import Ledger
 from steersman.store.api import Store
+
+NODE_TABLE, NODE_STATUS = "hpc-default", "in_service"
+"""What a machine of the recording is taken for."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -68,6 +73,7 @@ class Rerun:
         self._bus = bus
         self._clock = clock
         self._ledger = ledger
+        self._looked_at = 0
         self._advice = Advice(store, ledger, bus, clock, rules, lifecycle_of=lifecycle_of, shipped=texts)
 
     async def open(self) -> tuple[PolicyProblem, ...]:
@@ -77,8 +83,10 @@ class Rerun:
         return self._advice.policies.problems
 
     async def step(self) -> None:
-        """Look at the picture as it is now."""
+        """Look at the picture as it is now. A machine that was not seen before counts as a node in service:
+        a recording has the picture, not the inventory."""
         self._bus.flush()
+        await self._enrol()
         await self._advice.tick()
         now = self._clock.now()
         for state in self._made():
@@ -87,6 +95,22 @@ class Rerun:
                 ref = ResourceRef("Recommendation", state.id)
                 written = await self._ledger.transition(ref, TIMER, event="expire", terms=terms)
                 self._advice.book.note(written.state)
+
+    async def _enrol(self) -> None:
+        if len(self._bus) == self._looked_at:
+            return
+        self._looked_at = len(self._bus)
+        for entity in self._bus.entities(EntityType.NODE):
+            if self._advice.book.node(entity.scope, entity.entity_id) is None:
+                node = NodeState(
+                    id=f"{entity.entity_id}@{entity.scope}" if entity.scope else entity.entity_id,
+                    scope=entity.scope,
+                    labels=dict(entity.labels),
+                    lifecycle_table=NODE_TABLE,
+                    status=NODE_STATUS,
+                    created_at=self._clock.now(),
+                )
+                self._advice.book.note((await self._ledger.create(node, LOADER)).state)
 
     def close(self) -> None:
         """Give up its place in the bus's changes."""

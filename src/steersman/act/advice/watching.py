@@ -19,6 +19,7 @@ import msgspec
 from steersman.act.advice.api import Evaluator, SavedSince
 from steersman.act.advice.book import Book
 from steersman.act.advice.recommending import Recommending
+from steersman.act.managers.sights import observed_id
 from steersman.kernel.clock import Clock
 from steersman.kernel.logging import get_logger
 from steersman.kinds.axes import Truth
@@ -218,6 +219,6 @@ class Watching:
 
     def _node_changed(self, ref: ResourceRef, state: ResourceState | None) -> None:
         if EntityType.NODE in self._types and isinstance(state, NodeState):
-            key = EntityKey(EntityType.NODE, state.scope, state.id)
+            key = EntityKey(EntityType.NODE, state.scope, observed_id(state))
             if key in self.labels:
                 self._dirty[key] = None
