@@ -36,8 +36,9 @@ check: lint types test  ## everything CI checks
 bench: setup  ## print the ratios of DESIGN's figures, measured in this run
 	@$(BIN)/python -m bench $(ARGS)
 
-chaos: setup  ## kill the store, and the Ledger, CHAOS_KILLS times a file (200 where not said; there are ten) under load, and check what is left
+chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times (200 where not said) under load, and check what is left
 	@CHAOS_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/store/test_crash.py tests/state/ledger/test_ledger_crash.py $(ARGS)
+	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py $(ARGS)
 
 servers:  ## install the Debian servers and the browser that the marked tests use (needs root)
 	@scripts/install-servers
