@@ -36,6 +36,7 @@ from steersman.store.api import (
     Put,
     Record,
     Store,
+    StoreUnavailable,
     Write,
 )
 
@@ -125,8 +126,12 @@ class Commits:
                 except Conflict as conflict:
                     lost = conflict
                 except LeaseExpired as expired:
-                    if not self._answers.drop(str(expired.facts.get("lease", ""))):
+                    lease = str(expired.facts.get("lease", ""))
+                    if request.held is not None and request.held.lease == lease:
                         raise
+                    self._answers.drop(lease)  # or another request that met its end has done so
+                except StoreUnavailable:
+                    raise  # it may have been made: to judge it anew here could make it twice
                 except SteersmanError:
                     if not known:
                         raise

@@ -96,12 +96,10 @@ class AnswerLeases:
             self._used += 1
             return self._lease.id
 
-    def drop(self, lease: str) -> bool:
-        """Take no more of a lease that turned out to be dead. Returns whether it was this one's."""
-        ours = self._lease is not None and self._lease.id == lease
-        if ours:
+    def drop(self, lease: str) -> None:
+        """Take no more of a lease that turned out to be dead."""
+        if self._lease is not None and self._lease.id == lease:
             self._lease = None
-        return ours
 
     def _is_used_up(self) -> bool:
         old = self._clock.monotonic() - self._since_s >= LEASE_S - ANSWER_KEPT_S
