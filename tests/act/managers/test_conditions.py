@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -175,3 +176,28 @@ async def test_two_scopes_may_have_a_node_of_one_id(site: Site) -> None:
     assert await site.inventory.enrol(first) == ResourceRef("Node", "n1")
     assert await site.inventory.enrol(second) == ResourceRef("Node", "n1@west")
     assert await site.inventory.enrol(second) is None
+
+
+async def test_a_clock_set_back_does_not_silence_what_is_found(site: Site) -> None:
+    site.start()
+    await site.see(0.2)
+    await site.pass_time(3)
+    assert await site.truth("health") is Truth.TRUE
+    site.clock.set_wall(site.clock.now() - timedelta(hours=2))
+    site.conditions.note(NodeSight("n1", "", HealthState.CRITICAL, "fresh"))
+    await site.pass_time(int(DEBOUNCE_S) + 2)
+    assert await site.truth("health") is Truth.FALSE
+
+
+async def test_a_node_that_is_deleted_and_made_again_is_told_of_again(site: Site) -> None:
+    site.start()
+    await site.see(0.2, name="far", source="prometheus")
+    await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
+    site.conditions.expect(node("far"))
+    await site.pass_time(3)
+    assert await site.truth("reachable", "far") is Truth.TRUE
+    await site.ledger.delete(node("far"), ALICE, terms=Terms(reason="scrapped"))
+    await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
+    site.conditions.expect(node("far"))
+    await site.pass_time(3)
+    assert await site.truth("reachable", "far") is Truth.TRUE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from loop_house import ALICE, EXACT, House, node
@@ -16,7 +17,8 @@ from steersman.kernel.ids import seeded_rng
 from steersman.kinds.axes import OperationPhase
 from steersman.kinds.command import LOOP, Terms
 from steersman.kinds.refusal import VersionConflict
-from steersman.kinds.state import Retry
+from steersman.kinds.state import ResourceState, Retry
+from steersman.state.ledger import ResourcePage
 from steersman.store.api import Store
 from steersman.store.memory import MemoryStore
 
@@ -271,3 +273,32 @@ async def test_managers_that_raise_before_their_turn_end_nothing(store: Store, c
         await house.make("n2")
         await house.change("n2")
         assert "n2" in house.manager.turns
+
+
+async def test_a_sweep_that_reads_an_old_page_takes_no_time_away(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with House(store, clock) as house:
+        await house.make("n1")
+        listed, gate = house.ledger.list, asyncio.Event()
+
+        async def slow_list(*args: Any, **more: Any) -> ResourcePage:
+            page = await listed(*args, **more)
+            await gate.wait()
+            return page
+
+        monkeypatch.setattr(house.ledger, "list", slow_list)
+        house.loop._sweep_wanted.set()  # pyright: ignore[reportPrivateUsage] - what new shards do
+        await house.quiet()
+        house.manager.answers["n1"] = After(10, "for paint to dry")
+        await house.change("n1")
+        assert house.manager.turns == ["n1"]
+
+        def settled(state: ResourceState, now: datetime) -> bool:
+            return state.desired_status is None
+
+        monkeypatch.setattr(house.manager, "settled", settled)
+        gate.set()
+        await house.quiet()
+        await house.pass_time(11)
+        assert house.manager.turns == ["n1", "n1"]

@@ -131,3 +131,19 @@ async def test_what_is_released_is_free_at_once(store: Store, clock: ManualClock
     await one.shards.release()
     await two.shards.step()
     assert two.shards.mine == frozenset(range(SHARDS))
+
+
+async def test_a_shard_that_is_not_handed_over_after_all_is_looked_at_again(
+    store: Store, clock: ManualClock
+) -> None:
+    one, two = Replica(store, "one", clock), Replica(store, "two", clock)
+    await one.shards.step()
+    one.busy = set(range(SHARDS))
+    await two.shards.step()
+    await one.shards.step()
+    assert not all(one.shards.takes(ref) for ref in REFS), "what changes now is not taken up"
+    await two.shards.release()
+    one.gained.clear()
+    await one.shards.step()
+    assert all(one.shards.takes(ref) for ref in REFS)
+    assert one.gained == set(range(SHARDS // 2, SHARDS)), "what changed meanwhile must be seen"

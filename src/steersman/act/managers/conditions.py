@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from steersman.act.managers.sights import NODE, NodeSight, NodeSights, find_node, node_refs, observed_id
+from steersman.act.managers.telling import not_before
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
@@ -113,6 +114,9 @@ class NodeConditions:
     def expect(self, ref: ResourceRef) -> None:
         """A resource was made: its machine is no stranger any more."""
         if ref.kind == NODE:
+            for key in [key for key in self._told if ref in node_refs(*key)]:
+                del self._told[key]  # what was told, was told of one that is gone
+                self.note(self._sights.look(*key), key)
             for key in [key for key in self._strangers if ref in node_refs(*key)]:
                 del self._strangers[key]
                 self.note(self._sights.look(*key), key)
@@ -175,7 +179,7 @@ class NodeConditions:
             self._strangers[key] = self._clock.monotonic() + STRANGER_LOOK_S
             return False
         if _said(state) != verdicts:
-            conditions = self._conditions(key, verdicts)
+            conditions = self._conditions(key, verdicts, state)
             held = self._held(ref)
             written = await self._ledger.report_conditions(ref, OBSERVER, conditions, held=held)
         else:
@@ -183,7 +187,7 @@ class NodeConditions:
         self._told[key] = verdicts
         return written is not None
 
-    def _conditions(self, key: _Key, verdicts: tuple[Verdict, ...]) -> Sequence[Condition]:
+    def _conditions(self, key: _Key, verdicts: tuple[Verdict, ...], state: NodeState) -> Sequence[Condition]:
         sight = self._sights.look(*key)
         message = "; ".join(sight.reasons)[:MESSAGE_MAX_CHARS] if sight is not None else ""
         now = self._clock.now()
@@ -192,7 +196,7 @@ class NodeConditions:
                 type=kind,
                 status=status,
                 source="bus",
-                observed_at=now,
+                observed_at=not_before(state, kind, now),
                 reason=reason,
                 message=message if kind == "health" else "",
             )

@@ -28,17 +28,24 @@ def overdue(state: ResourceState) -> bool:
     return condition is not None and condition.status is Truth.TRUE
 
 
-def overdue_condition(late: bool, place: LifecycleState, now: datetime, generation: int) -> Condition:
+def not_before(state: ResourceState, kind: str, now: datetime) -> datetime:
+    """When a finding was made, as its one reporter says it: never before its last one. The Ledger drops what
+    is older than it has, and where the wall clock was set back all would seem so."""
+    before = state.condition(kind)
+    return now if before is None else max(now, before.observed_at)
+
+
+def overdue_condition(late: bool, place: LifecycleState, now: datetime, state: ResourceState) -> Condition:
     """The condition, as it is to be reported."""
     limit = timedelta(seconds=place.deadline_s or 0)
     return Condition(
         type=OVERDUE_CONDITION,
         status=Truth.TRUE if late else Truth.FALSE,
         source="loop",
-        observed_at=now,
+        observed_at=not_before(state, OVERDUE_CONDITION, now),
         reason="DeadlinePassed" if late else "InTime",
         message=f"in {place.name} for longer than {limit}" if late else f"in {place.name}",
-        generation=generation,
+        generation=state.generation,
     )
 
 

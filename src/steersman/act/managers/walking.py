@@ -147,7 +147,7 @@ class Walker:
         held = foreign_holds(state, turn.now)
         late = passed and (move is None or bool(held))
         if late != overdue(state):
-            condition = overdue_condition(late, place, turn.now, state.generation)
+            condition = overdue_condition(late, place, turn.now, state)
             await self._ledger.report_conditions(ref_of(state), TIMER, [condition], held=turn.held)
         if move is None or held:
             return None

@@ -258,8 +258,9 @@ class ReconcileLoop:
             self.nudge(relative)
         self._see(ref, state, manager)
 
-    def _see(self, ref: ResourceRef, state: ResourceState, manager: Manager) -> None:
-        """A resource as it is: queue it, or note when it must be looked at."""
+    def _see(self, ref: ResourceRef, state: ResourceState, manager: Manager, *, newest: bool = True) -> None:
+        """A resource as it is: queue it, or note when it must be looked at. What is not `newest` (a sweep's
+        page is of one moment, and read for a while) takes no time away that a later look has set."""
         if not self._shards.takes(ref):
             return
         now = self._clock.now()
@@ -270,6 +271,8 @@ class ReconcileLoop:
             settled, due = False, None
         if not settled:
             self.nudge(ref)
+            return
+        if not newest and self._wheel.has(ref):
             return
         if due is None:
             self._wheel.clear(ref)
@@ -294,6 +297,9 @@ class ReconcileLoop:
                 self._sweep_wanted.set()
                 await self._clock.sleep(WATCH_RETRY_S)
                 continue
+            except Exception:
+                self._sweep_wanted.set()  # whoever starts this anew must find that it was not finished
+                raise
             self._sweeps += 1
 
     async def _sweep_kind(self, kind: str) -> None:
@@ -306,7 +312,7 @@ class ReconcileLoop:
             for state in page.items:
                 while len(self._queue) >= self._limits.queue_keys_max:
                     await self._clock.sleep(WATCH_RETRY_S)  # dropped keys would need one more sweep
-                self._see(ResourceRef(kind, state.id), state, manager)
+                self._see(ResourceRef(kind, state.id), state, manager, newest=False)
             after = page.after
             if after is None:
                 return

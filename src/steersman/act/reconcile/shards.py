@@ -128,7 +128,10 @@ class Shards:
         await self._settle(records, replicas)
         share = math.ceil(SHARDS / max(1, len(replicas)))
         surplus = sorted(self._mine)[share:]
+        kept = (self._leaving - set(surplus)) & self._mine
         self._leaving = set(surplus)
+        if kept:
+            self._gained(kept)  # while they were to be handed over, what changed in them was not taken up
         for shard in surplus:
             if not self._busy(shard):
                 await self._hand_over(shard, owners.get(shard_key(shard)))

@@ -115,6 +115,10 @@ class TimerWheel:
         self._delays.clear(ref)
         self._dues.clear(ref)
 
+    def has(self, ref: ResourceRef) -> bool:
+        """Whether the key waits for a time."""
+        return ref in self._delays.times or ref in self._dues.times
+
     def waiting(self) -> set[ResourceRef]:
         """All keys that wait."""
         return {*self._delays.times, *self._dues.times}
