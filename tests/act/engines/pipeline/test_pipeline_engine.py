@@ -522,3 +522,15 @@ async def test_the_shipped_drain_runs_as_it_is(house: Make, tmp_path: Path) -> N
             assert report.status == "completed", report
             assert (await home.steps())["site_drain"] == ("succeeded" if metadata else "skipped")
     assert (tmp_path / "effect").read_text() == "drained\n"
+
+
+async def test_a_clock_set_back_does_not_stretch_the_wait_for_a_retry(house: Make) -> None:
+    clock = ManualClock()
+    async with house({"a": ended("transient")}, clock=clock) as home:
+        await home.begin(case(step("a", retry={"max_attempts": 3, "delay": "10s"})))
+        await home.advance()
+        assert await home.steps() == {"a": "retrying"}
+        clock.set_wall(clock.now() - timedelta(hours=6))
+        await home.advance()
+        told = [(data.get("step_status"), data.get("attempt")) for data in await home.told()]
+        assert ("running", 2) in told

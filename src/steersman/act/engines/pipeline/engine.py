@@ -231,7 +231,7 @@ class PipelineEngine:
             steps = sheet.progress.steps
             now = steps.get(step.name)
             retry = now is not None and now.status == "retrying"
-            if now is not None and not (retry and self._clock.now() >= (now.next_at or self._clock.now())):
+            if now is not None and not (retry and self._clock.now() >= self._repeat_at(step, now)):
                 continue
             under_way = sum(
                 1 for name, one in steps.items() if one.status in _UNDER_WAY and name != step.name
@@ -489,11 +489,20 @@ class PipelineEngine:
         return PhaseReport(status, detail, first, min(looks, default=None))
 
     def _due(self, sheet: Sheet, name: str, step: StepProgress) -> datetime | None:
+        defined = sheet.plan.step(name)
         if step.status == "running":
-            defined = sheet.plan.step(name)
             longest_s = (defined.timeout_s if defined is not None else 0.0) + GUARD_S
             return (step.started_at or self._clock.now()) + timedelta(seconds=longest_s)
-        return step.next_at if step.status == "retrying" else step.waiting_until
+        return self._repeat_at(defined, step) if step.status == "retrying" else step.waiting_until
+
+    def _repeat_at(self, step: Step | None, done: StepProgress) -> datetime:
+        """When an attempt is repeated: at once where it seems further off than any such wait is long, for
+        then the wall clock was set back."""
+        now = self._clock.now()
+        at = done.next_at or now
+        if step is not None and (at - now).total_seconds() > step.backoff.ceiling_s(done.attempt):
+            return now
+        return at
 
 
 async def carry_look(handler: StepHandler | None, call: StepCall) -> Ended:
