@@ -534,3 +534,32 @@ async def test_a_clock_set_back_does_not_stretch_the_wait_for_a_retry(house: Mak
         await home.advance()
         told = [(data.get("step_status"), data.get("attempt")) for data in await home.told()]
         assert ("running", 2) in told
+
+
+async def test_what_was_about_to_begin_when_it_died_is_not_begun_in_a_freeze(
+    house: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house() as home, Supervisor(SystemClock(), seeded_rng(1)) as tasks:
+        await home.begin(case(step("a")))
+
+        def killed(*args: Any, **more: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(home.engine, "_spawn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await home.advance()
+        assert await home.steps() == {"a": "running"}
+        frozen = True
+        after = PipelineEngine(
+            {"effect": home.effects},
+            home.journal,
+            home.clock,
+            seeded_rng(1),
+            tasks,
+            is_frozen=lambda: frozen,
+        )
+        assert (await after.advance(await home.run())).status == "held"
+        assert home.effects.effects == []
+        frozen = False
+        assert (await after.advance(await home.run())).status == "completed"
+        assert home.effects.effects == ["op-1/a/1"]

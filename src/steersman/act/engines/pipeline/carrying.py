@@ -20,8 +20,10 @@ OBSERVE_TIMEOUT_S = 60.0
 _log = get_logger("act.pipeline")
 
 
-async def carry(handler: StepHandler, call: StepCall, *, fresh: bool) -> Ended:
-    """Make the attempt (`fresh`), or take up one whose end nobody saw. Raises nothing but cancellation."""
+async def carry(handler: StepHandler, call: StepCall, *, fresh: bool, may_begin: bool = True) -> Ended:
+    """Make the attempt (`fresh`), or take up one whose end nobody saw. Raises nothing but cancellation; that
+    also where it never began, and may not begin now (a freeze, a hold): it has no end, and is taken up later.
+    """
     never_began = False
     result: StepResult | None
     try:
@@ -29,6 +31,8 @@ async def carry(handler: StepHandler, call: StepCall, *, fresh: bool) -> Ended:
             result = None if fresh else await handler.observe(call)
             if result is not None and result.outcome is not StepOutcome.UNCERTAIN:
                 return Ended(result, confirmed=True)
+            if result is None and not may_begin:
+                raise asyncio.CancelledError
             if result is None:
                 result = await handler.run(call)
     except TimeoutError:

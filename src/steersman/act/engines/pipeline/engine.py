@@ -153,6 +153,7 @@ class PipelineEngine:
 
     async def _go(self, sheet: Sheet) -> PhaseReport:
         until_s = self._clock.monotonic() + self._patience_s
+        looked = False
         while True:
             if sheet.progress.status != "running":
                 return self._report(sheet)
@@ -175,7 +176,9 @@ class PipelineEngine:
                 await self._start_ready(sheet)
             if self._is_over(sheet):
                 return await self._finish(sheet)
-            self._take_up(sheet)
+            if not (held and looked):
+                self._take_up(sheet, may_begin=not held)
+            looked = bool(held)
             tasks = self._running(sheet)
             left_s = until_s - self._clock.monotonic()
             if not tasks or left_s <= 0:
@@ -274,19 +277,25 @@ class PipelineEngine:
         await sheet.write(lambda p: p.with_step(step.name, begun), _told(step.name, begun))
         self._spawn(sheet, step, call, fresh=True)
 
-    def _take_up(self, sheet: Sheet) -> None:
-        """Steps that an earlier life of this program began."""
+    def _take_up(self, sheet: Sheet, *, may_begin: bool) -> None:
+        """Steps that an earlier life of this program began, or was about to."""
         tasks = self._tasks.get(sheet.ref, {})
         for step in sheet.plan.steps:
             now = sheet.progress.steps.get(step.name)
             if now is None or now.status != "running":
                 continue
             if self._key(sheet, step, now.attempt) not in tasks:
-                self._spawn(sheet, step, self._call(sheet, step, now.attempt), fresh=False)
+                call = self._call(sheet, step, now.attempt)
+                self._spawn(sheet, step, call, fresh=False, may_begin=may_begin)
 
-    def _spawn(self, sheet: Sheet, step: Step, call: StepCall, *, fresh: bool) -> None:
+    def _spawn(
+        self, sheet: Sheet, step: Step, call: StepCall, *, fresh: bool, may_begin: bool = True
+    ) -> None:
         handler = self._handlers.get(step.uses)
-        work = missing_handler(step.uses) if handler is None else carry(handler, call, fresh=fresh)
+        if handler is None:
+            work = missing_handler(step.uses)
+        else:
+            work = carry(handler, call, fresh=fresh, may_begin=may_begin)
         task = self._supervisor.spawn(f"step {call.key}", work)
         self._tasks.setdefault(sheet.ref, {})[call.key] = task
         if self._wake is not None:
@@ -480,7 +489,7 @@ class PipelineEngine:
         looks = [at for name, step in under_way.items() if (at := self._due(sheet, name, step)) is not None]
         deadline = self._deadline(sheet)
         looks += [] if deadline is None else [deadline]
-        if held and not running:
+        if held and not (running and self._running(sheet)):
             looks.append(self._clock.now() + timedelta(seconds=HELD_RECHECK_S))
             return PhaseReport("held", held, next(iter(under_way), None), min(looks))
         first = running[0] if running else next(iter(under_way), None)
