@@ -102,3 +102,33 @@ async def test_what_makes_no_sense_is_refused(body: dict[str, Any], code: str, a
 async def test_another_kind_needs_its_lifecycle(acting: World) -> None:
     answer = await apply(acting, {"labels": {}}, "/api/v1/resources/host/h1")
     assert answer.json()["member"] == "lifecycle"
+
+
+async def test_what_the_plane_runs_as_a_command_is_for_admins_to_say(acting: World) -> None:
+    """Metadata `drain_command` runs as the plane's user: on loopback anybody would be that user."""
+    wish = {"metadata": {"drain_command": ["sh", "-c", "id"]}}
+    operator, admin = await acting.bearer("operator"), await acting.bearer("admin")
+    for headers in ({}, operator):
+        for refused in (
+            await apply(acting, wish, headers=headers),
+            await apply(acting, {"spec": wish}, headers=headers),
+            await acting.http.post("/api/v1/resources/node", json={**wish, "id": "n1"}, headers=headers),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (403, "role_too_low")
+            assert "metadata.drain_command" in refused.json()["detail"]
+    assert (await acting.http.get(NODE)).status_code == 404
+    assert (await apply(acting, wish, headers=admin)).status_code == 201
+    others: list[dict[str, Any]] = [{"metadata": {}}, {"metadata": {"drain_command": ["true"]}}]
+    for other in others:
+        assert (await apply(acting, other, headers=operator)).status_code == 403
+    kept = {"metadata": {**wish["metadata"], "serial": "x1"}, "labels": {"rack": "r7"}}
+    assert (await apply(acting, kept, headers=operator)).json()["outcome"] == "changed"
+
+
+async def test_metadata_that_is_nested_too_deep_is_refused_and_not_kept(acting: World) -> None:
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    answer = await apply(acting, {"metadata": {"x": deep}})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert (await acting.http.get(NODE)).status_code == 404

@@ -7,12 +7,13 @@ Ledger with its own history row: what the thing is, its table, its intent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
+from steersman.api.access import BOOTSTRAP_FILE, RoleTooLow
 from steersman.api.control import Control, actor_of, control_of, tag_of, terms_of
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of, read_json
 from steersman.api.managed import (
@@ -23,6 +24,7 @@ from steersman.api.managed import (
     unmasked,
     written_answer,
 )
+from steersman.api.routes import Role
 from steersman.api.wishes import ID_MAX_CHARS, ResourceSpec
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.command import IDEMPOTENCY_KEY_MAX_CHARS, Actor, HistoryEntry, Terms
@@ -31,6 +33,9 @@ from steersman.kinds.state import ResourceRef, ResourceState
 
 DEFAULT_TABLES = {"Node": "hpc-default"}
 """The lifecycle of a new resource that names none, by kind."""
+COMMAND_SUFFIX = "_command"
+"""Metadata whose name ends so is what a phase of the lifecycle runs as a process, as the plane's own user
+(`drain_command`). Whoever sets it can do all that this user can, so it takes role admin."""
 _PLAIN_NAMES = ("labels", "metadata", "owner_id", "scope")
 
 
@@ -67,6 +72,7 @@ class _Applying:
 
     async def create(self, spec: ResourceSpec) -> None:
         state = new_state(self._ref, spec)
+        check_commands(self._actor, ResourceState(), getattr(state, "metadata", {}))
         written = await self._control.ledger.create(state, self._actor, terms=self._terms)
         self._took(written.state, written.entry, ["created"])
         if not self._terms.dry_run:
@@ -76,6 +82,8 @@ class _Applying:
         self.state = state
         ledger = self._control.ledger
         changes = differences(state, spec)
+        if "metadata" in changes:
+            check_commands(self._actor, state, changes["metadata"])
         if changes:
             base = {name: changes[name] for name in ("labels", "metadata", "owner_id") if name in changes}
             more = {name: value for name, value in changes.items() if name not in base}
@@ -158,8 +166,28 @@ async def create_resource(request: Asked) -> Answer:
     ref = ResourceRef(kind, spec.id)
     _check_address(ref, spec)
     terms = terms_of(exchange, spec.reason, initiator=spec.initiator)
-    written = await control.ledger.create(new_state(ref, spec), actor_of(exchange.caller), terms=terms)
+    state, actor = new_state(ref, spec), actor_of(exchange.caller)
+    check_commands(actor, ResourceState(), getattr(state, "metadata", {}))
+    written = await control.ledger.create(state, actor, terms=terms)
     return written_answer(request, control, written, 201)
+
+
+def check_commands(actor: Actor, state: ResourceState, wanted: Any) -> None:
+    """Refuse to one who is no admin a change of what the plane runs for a resource. Raises `RoleTooLow`."""
+    if Role.ADMIN.label in actor.roles:
+        return
+    held: Any = getattr(state, "metadata", None) or {}
+    given: dict[str, Any] = cast("dict[str, Any]", wanted) if isinstance(wanted, dict) else {}
+    for name in sorted({*held, *given}):
+        if name.endswith(COMMAND_SUFFIX) and held.get(name) != given.get(name):
+            raise RoleTooLow(
+                f"metadata.{name[:64]} is run as a command by the plane, so to set, change or remove it takes"
+                f" a token of role admin, also on loopback; the first one is in the file {BOOTSTRAP_FILE} in"
+                " the state folder",
+                role=Role.OPERATOR.label,
+                needed=Role.ADMIN.label,
+                member=f"metadata.{name[:64]}",
+            )
 
 
 def new_state(ref: ResourceRef, spec: ResourceSpec) -> ResourceState:

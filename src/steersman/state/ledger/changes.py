@@ -28,6 +28,8 @@ from steersman.state.ledger.rows import canonical, state_type
 
 LABELS_MAX = 64
 LABEL_MAX_CHARS = 1024
+NESTING_MAX = 32
+"""Levels of metadata. A state is copied and compared by recursion: too many would break off a commit."""
 METADATA_MAX_BYTES = 64 * KIB
 DATA_MAX_BYTES = 64 * KIB
 """What a request adds to its history row."""
@@ -322,8 +324,20 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
-    """Raises `TooLarge`."""
+    """Raises `TooLarge` where it is nested too deep, or too long."""
+    level: list[Any] = [metadata]
+    for depth in range(NESTING_MAX + 1):
+        level = [one for value in level for one in _inner(value)]
+        if not level:
+            break
+        at_most("metadata", depth + 1, NESTING_MAX, "levels of nesting")
     at_most("metadata", len(canonical(metadata)), METADATA_MAX_BYTES, "bytes")
+
+
+def _inner(value: Any) -> list[Any]:
+    """The containers right inside a container."""
+    values = cast("Mapping[Any, Any]", value).values() if isinstance(value, Mapping) else value
+    return [one for one in values if isinstance(one, Mapping | list | tuple)]
 
 
 def _plain_fields(state: ResourceState, fields: Mapping[str, Any]) -> Mapping[str, Any]:
