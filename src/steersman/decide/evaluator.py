@@ -101,14 +101,18 @@ class PolicyEvaluator:
         }
 
     def restore(self, saved: Mapping[str, Any], now: datetime) -> None:
-        """Go on from what was saved: what had held for so long has held for so long now.
+        """Go on from what was saved: what had held for so long has held for so long now. What has been looked
+        at since is known better and stays.
 
         Raises KeyError, TypeError, ValueError for what is no saved state.
         """
         for name, entity_type, scope, entity_id, held_s in saved["held"]:
             key = EntityKey(EntityType(entity_type), str(scope), str(entity_id))
-            if str(name) in self._rules:
-                self._begin((str(name), key), now - timedelta(seconds=max(0.0, float(held_s))))
+            place = (str(name), key)
+            if place[0] in self._rules and place not in self._since:
+                # No longer than `for` is needed, and a saved number may be anything.
+                held_s = min(max(0.0, float(held_s)), self._rules[place[0]].policy.for_s)
+                self._begin(place, now - timedelta(seconds=held_s))
 
     def _find(self, rule: CompiledPolicy, seen: Seen, now: datetime) -> Finding:
         policy, key = rule.policy, seen.entity.key
@@ -151,5 +155,10 @@ class PolicyEvaluator:
             mine, theirs = self._rules.get(name), before._rules.get(name)
             if mine is None or theirs is None:
                 continue
-            if (mine.policy.when, mine.policy.match) == (theirs.policy.when, theirs.policy.match):
+            if _meaning(mine.policy) == _meaning(theirs.policy):
                 self._begin((name, key), since)
+
+
+def _meaning(policy: Policy) -> tuple[object, ...]:
+    """What an unbroken time of true was true of."""
+    return policy.when, policy.match, policy.max_staleness_s

@@ -24,6 +24,10 @@ from steersman.kinds.policy import (
 
 Answer = tuple[Verdict, str]
 
+STANDING = ("conditions", "labels", "resource")
+"""Words that are said once and hold until they are taken back: their age is no staleness. What is observed is
+said again and again."""
+
 
 def check(
     policy: Policy, judged: Judgement, seen: Seen | None, standing: Standing
@@ -46,10 +50,11 @@ def _min_confidence(policy: Policy, _judged: Judgement, seen: Seen | None, _stan
 
 
 def _max_staleness(policy: Policy, judged: Judgement, _seen: Seen | None, _standing: Standing) -> Answer:
-    if judged.truth is Truth.UNKNOWN and judged.facts_missing:
+    if judged.truth is Truth.UNKNOWN:
         lacks = ", ".join(f"{fact.field} is {fact.why}" for fact in judged.facts_missing[:3])
-        return Verdict.UNKNOWN, lacks
-    oldest = max((fact.age_s for fact in judged.facts_read), default=0.0)
+        return Verdict.UNKNOWN, lacks or judged.why
+    observed = [fact for fact in judged.facts_read if fact.field.split(".")[0] not in STANDING]
+    oldest = max((fact.age_s for fact in observed), default=0.0)
     if policy.max_staleness_s is None:
         return Verdict.PASSED, f"the oldest fact is {oldest:.0f} s old"
     return _held(

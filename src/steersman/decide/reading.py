@@ -31,6 +31,8 @@ from steersman.kinds.policy import (
 
 POLICIES_MAX = 500
 """Policies of one file."""
+PRIORITY_MAX = 100
+WHOLE_MAX = 2**31 - 1
 
 KEYS = (
     "name", "version", "description", "match", "when", "for", "min_confidence", "max_staleness", "action",
@@ -103,9 +105,15 @@ def _read(node: Located) -> Policy:
         policy = Policy(**given)
     except InvalidInput as error:
         raise _wrong(node, error.detail) from None
-    when = body["when"]
+    when, reason = body["when"], body.get("reason")
     # In quotes the text begins one column further; of a block only the line of its mark is known.
-    CompiledPolicy(policy, file=when.file, line=when.line, column=when.column + (1 if when.quoted else 0))
+    CompiledPolicy(
+        policy,
+        file=when.file,
+        line=when.line,
+        column=when.column + (1 if when.quoted else 0),
+        reason_at=(reason.line, reason.column) if reason is not None else None,
+    )
     return policy
 
 
@@ -158,16 +166,18 @@ def _limits(node: Located) -> PolicyLimits:
     given: dict[str, Any] = {}
     for key, item in body.items():
         match key:
-            case "cooldown" | "window":
-                given[f"{key}_s"] = _duration(item, key)
+            case "cooldown":
+                given["cooldown_s"] = _duration(item, key)
+            case "window":
+                given["window_s"] = _some_time(item, key)
+            case "breaker_failures":
+                given[key] = _from_one(item, key)
             case "max_share" | "capacity_floor":
                 given[key] = _share(item, key)
             case "failure_domain":
                 given[key] = _text(item, key)
             case _:
                 given[key] = _whole(item, key)
-    if given.get("window_s") == 0:
-        raise _wrong(body["window"], "window is more than zero")
     return PolicyLimits(**given)
 
 
@@ -178,6 +188,13 @@ def _duration(node: Located, key: str) -> float:
         except InvalidInput as error:
             raise _wrong(node, f"{key}: {error.detail}") from None
     raise _wrong(node, f"{key} is {Duration.EXPECTED}")
+
+
+def _some_time(node: Located, key: str) -> float:
+    seconds = _duration(node, key)
+    if seconds == 0:
+        raise _wrong(node, f"{key} is more than zero")
+    return seconds
 
 
 def _share(node: Located, key: str) -> float:
@@ -194,9 +211,21 @@ def _share(node: Located, key: str) -> float:
 
 
 def _whole(node: Located, key: str) -> int:
-    if isinstance(node.value, int) and not isinstance(node.value, bool) and node.value >= 0:
+    if isinstance(node.value, int) and not isinstance(node.value, bool) and 0 <= node.value <= WHOLE_MAX:
         return node.value
-    raise _wrong(node, f"{key} is a whole number, 0 or more")
+    raise _wrong(node, f"{key} is a whole number from 0 to {WHOLE_MAX}")
+
+
+def _from_one(node: Located, key: str) -> int:
+    if node.value == 0 and not isinstance(node.value, bool):
+        raise _wrong(node, f"{key} is a whole number, 1 or more")
+    return _whole(node, key)
+
+
+def _up_to_hundred(node: Located, key: str) -> int:
+    if _whole(node, key) > PRIORITY_MAX:
+        raise _wrong(node, f"{key} is a whole number from 0 to {PRIORITY_MAX}")
+    return _whole(node, key)
 
 
 def _flag(node: Located, key: str) -> bool:
@@ -258,16 +287,16 @@ def _problem(error: InvalidInput, file: str, policy: str) -> PolicyProblem:
 
 
 _PLAIN: Mapping[str, tuple[str, Callable[[Located, str], Any]]] = {
-    "version": ("version", _whole),
+    "version": ("version", _from_one),
     "description": ("description", _text),
     "for": ("for_s", _duration),
     "min_confidence": ("min_confidence", _share),
-    "max_staleness": ("max_staleness_s", _duration),
+    "max_staleness": ("max_staleness_s", _some_time),
     "risk": ("risk", lambda node, _key: _word(node, Risk)),
-    "priority": ("priority", _whole),
+    "priority": ("priority", _up_to_hundred),
     "mode": ("mode", lambda node, _key: _word(node, PolicyMode)),
     "approvals": ("approvals", _whole),
     "reason": ("reason", _text),
-    "expires_after": ("expires_after_s", _duration),
+    "expires_after": ("expires_after_s", _some_time),
     "enabled": ("enabled", _flag),
 }

@@ -10,11 +10,11 @@ from typing import Any
 from msgspec import Struct
 
 from steersman.decide.signals import Signals, names_of, unknown_part
-from steersman.kernel.cel import Evaluation, Expression, Lack, compile_expression
+from steersman.kernel.cel import Evaluation, Expression, Lack, Path, compile_expression
 from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.axes import Truth
 from steersman.kinds.deciding import Seen
-from steersman.kinds.entity import HealthState
+from steersman.kinds.entity import EntityType, HealthState
 from steersman.kinds.policy import FactMissing, FactRead, Policy, PolicyInvalid, Recommendation
 
 PLACE = re.compile(r"\{([^{}]*)\}")
@@ -37,44 +37,49 @@ class Judgement(Struct, frozen=True, kw_only=True):
 class CompiledPolicy:
     """A policy and its expressions. Raises `ExpressionInvalid` and `PolicyInvalid`, with the place."""
 
-    def __init__(self, policy: Policy, *, file: str = "", line: int = 1, column: int = 1) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        file: str = "",
+        line: int = 1,
+        column: int = 1,
+        reason_at: tuple[int, int] | None = None,
+    ) -> None:
         self.policy = policy
         kind = policy.match.entity_type
         self.when: Expression = compile_expression(
             policy.when, names=names_of(kind), file=file, line=line, column=column
         )
-        at = f"{file}:{line}:{column}: " if file else ""
-        for path in sorted(self.when.paths):
-            wrong = unknown_part(kind, path)
-            if wrong is not None:
-                word, known = wrong
-                hint = did_you_mean(word, known) or f"; the names are {', '.join(sorted(known))}"
-                raise PolicyInvalid(
-                    f"{at}{'.'.join(path)} can't be read of a {kind.value}{hint}", file=file, line=line
-                )
+        _check_paths(kind, self.when, (file, line, column))
+        reason_line, reason_column = reason_at or (line, column)
         self.places: dict[str, Expression] = {}
         for place in PLACE.findall(policy.reason):
             if place not in ("entity", "policy"):
                 self.places[place] = compile_expression(
-                    place, names=names_of(kind), file=file, line=line, column=column
+                    place, names=names_of(kind), file=file, line=reason_line, column=reason_column
                 )
+                _check_paths(kind, self.places[place], (file, reason_line, reason_column))
 
     def judge(self, seen: Seen, now: datetime) -> Judgement:
         """Evaluate match and condition on what is seen now."""
-        matched, lack = self._matches(seen)
+        signals = Signals(seen, now, self.policy.max_staleness_s)
+        matched, lack, read = self._matches(seen, signals)
         if matched is Truth.FALSE:
             return Judgement(truth=Truth.FALSE, why="it does not match")
-        signals = Signals(seen, now, self.policy.max_staleness_s)
         told = self.when.evaluate(signals)
         truth = _TRUTHS[told.truth]
         if matched is Truth.UNKNOWN and truth is Truth.TRUE:
             truth = Truth.UNKNOWN
         missing = [signals.lack(one) for one in told.missing]
-        if lack is not None:
+        if lack is not None and lack not in told.missing:
             missing.append(signals.lack(lack))
         return Judgement(
             truth=truth,
-            facts_read=tuple(signals.fact(reading.path, plain(reading.value)) for reading in told.read),
+            facts_read=tuple(
+                signals.fact(path, plain(value))
+                for path, value in {**read, **{one.path: one.value for one in told.read}}.items()
+            ),
             facts_missing=tuple(missing),
             why=self._why(truth, told, lack),
         )
@@ -102,23 +107,28 @@ class CompiledPolicy:
             expires_at=now + timedelta(seconds=policy.expires_after_s),
         )
 
-    def _matches(self, seen: Seen) -> tuple[Truth, Lack | None]:
+    def _matches(self, seen: Seen, signals: Signals) -> tuple[Truth, Lack | None, dict[Path, Any]]:
+        """Whether it is one to look at; what of it can't be told, and what was read. Health ages, so it is
+        read like any signal; the rest says which entity it is."""
         match, entity = self.policy.match, seen.entity
         if entity.entity_type is not match.entity_type or entity.deleted_at is not None:
-            return Truth.FALSE, None
+            return Truth.FALSE, None, {}
         if match.scope is not None and entity.scope != match.scope:
-            return Truth.FALSE, None
+            return Truth.FALSE, None, {}
         if any(entity.labels.get(name) != wanted for name, wanted in match.labels.items()):
-            return Truth.FALSE, None
+            return Truth.FALSE, None, {}
         for name in ("scheduler_domain", "workload_type"):
             wanted = getattr(match, name)
             if wanted is not None and getattr(entity, name) is not wanted:
-                return Truth.FALSE, None
-        if not match.health or entity.health_state in match.health:
-            return Truth.TRUE, None
-        if entity.health_state is HealthState.UNKNOWN:
-            return Truth.UNKNOWN, Lack(("health",), "stale", "its health is not known")
-        return Truth.FALSE, None
+                return Truth.FALSE, None, {}
+        if not match.health:
+            return Truth.TRUE, None, {}
+        health = signals.get(("health",))
+        if isinstance(health, Lack):
+            if HealthState.UNKNOWN in match.health and entity.health_state is HealthState.UNKNOWN:
+                return Truth.TRUE, None, {}  # who asks for the unknown gets it
+            return Truth.UNKNOWN, health, {}
+        return (Truth.TRUE if health in match.health else Truth.FALSE), None, {("health",): health}
 
     def _why(self, truth: Truth, told: Evaluation, lack: Lack | None) -> str:
         if truth is not Truth.UNKNOWN:
@@ -139,6 +149,22 @@ class CompiledPolicy:
             return known[name] if name in known else shown(self.places[name].evaluate(signals).value)
 
         return PLACE.sub(fill, policy.reason)[:REASON_MAX_CHARS]
+
+
+def _check_paths(kind: EntityType, expression: Expression, at: tuple[str, int, int]) -> None:
+    file, line, column = at
+    for path in sorted(expression.paths):
+        wrong = unknown_part(kind, path)
+        if wrong is not None:
+            word, known = wrong
+            hint = did_you_mean(word, known) or f"; the names are {', '.join(sorted(known))}"
+            raise PolicyInvalid(
+                f"{f'{file}:{line}:{column}: ' if file else ''}{'.'.join(path)} can't be read of a"
+                f" {kind.value}{hint}",
+                file=file,
+                line=line,
+                column=column,
+            )
 
 
 def plain(value: Any) -> Any:

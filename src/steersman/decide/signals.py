@@ -6,7 +6,7 @@ allows is a `Lack` with its reason. It is never false and never zero.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from steersman.kinds.explanation import FieldExplanation
 from steersman.kinds.fields import FIELDS
 from steersman.kinds.policy import FactMissing, FactRead
 from steersman.kinds.state import NodeState
+from steersman.state.health.table import table_for
 
 COMMON = (
     "id",
@@ -134,11 +135,17 @@ class Signals:
                     reasons = "; ".join(reason.detail for reason in entity.health_reasons[:3])
                     return Lack(path, why, reasons or "its health is not known")
                 self._sources[path] = (explanation.health.table or "steersman", age_s, "")
+                if self._max_staleness_s is not None and age_s > self._max_staleness_s:
+                    return Lack(path, "stale", f"the newest word about it is {age_s:.0f} s old")
                 if name == "health":
                     return entity.health_state.value
-                return [reason.rule for reason in entity.health_reasons]
+                rules = explanation.health.unjudged.values()
+                spoke = [one.rule for one in entity.health_reasons if one.health is not HealthState.UNKNOWN]
+                return [*spoke, *self._outdated(path, {field for fields in rules for field in fields})]
             case "planned":
-                return [condition.name for condition in explanation.health.conditions]
+                states = table_for(entity.entity_type).planned
+                hold = [condition.name for condition in explanation.health.conditions]
+                return [*hold, *self._outdated(path, {field for one in states for field in one.fields()})]
             case "confidence":
                 return entity.confidence_score
             case "freshness":
@@ -150,10 +157,22 @@ class Signals:
             case "labels":
                 return dict(entity.labels)
             case "extra":
-                return dict(entity.extra)
+                lacks = self._outdated(path, entity.extra)
+                return lacks[0] if lacks else dict(entity.extra)
             case _:
                 word = str(getattr(entity, name))
                 return Lack(path, "absent") if word == "unknown" else word
+
+    def _outdated(self, path: Path, names: Iterable[str]) -> list[Lack]:
+        """Which of these fields were known and can't be told now, as one lack: what a list was worked out
+        from may have said more."""
+        fields = self._seen.explanation.fields if self._seen.explanation is not None else {}
+        for name in sorted(names):
+            given = fields.get(name)
+            lack = self._stale(path, given) if given is not None and given.value is not None else None
+            if lack is not None:
+                return [Lack(path, lack.why, f"{name}: {lack.detail}")]
+        return []
 
     def _label(self, path: Path, rest: list[str]) -> Any:
         explanation = self._seen.explanation

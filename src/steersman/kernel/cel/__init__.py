@@ -10,7 +10,7 @@ not have and why. docs/reference/policies.md describes the language.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -34,9 +34,9 @@ class Evaluation(Struct, frozen=True):
     """What an expression came to.
 
     `truth` is "true", "false" or "unknown"; a value that is no bool is unknown. `value` is None where it is
-    not known. `read`: names with their values. `missing`: names that could not be read, whether or not that
-    decided anything.
-    `lacks`: what the unknown answer is owed to; empty where it is known.
+    not known, and a list without what is not known of it. `read`: names with their values. `missing`: names
+    that could not be read, whether or not that decided anything. `lacks`: what the unknown answer is owed to;
+    empty where it is known.
     """
 
     value: Any
@@ -62,6 +62,8 @@ class Expression:
         value = self._node(scope)
         if isinstance(value, Unknown):
             return Evaluation(None, "unknown", scope.readings(), list(scope.missing), value.lacks)
+        if isinstance(value, list):
+            value = [item for item in cast("list[Any]", value) if not isinstance(item, Unknown)]
         truth = {True: "true", False: "false"}[value] if isinstance(value, bool) else "unknown"
         return Evaluation(value, truth, scope.readings(), list(scope.missing))
 

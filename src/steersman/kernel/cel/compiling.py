@@ -58,14 +58,27 @@ class Scope:
             if isinstance(value, Unknown):  # `has` may have asked first, to whom it is no lack
                 self.missing.update(dict.fromkeys(value.lacks))
             return value
-        value = self.lookup.get(path)
+        value = self._found[path] = self._taken(path, self.lookup.get(path))
+        return value
+
+    def _taken(self, path: Path, value: Any) -> Any:
         if isinstance(value, Lack):
             self.missing[value] = None
-            value = Unknown((value,))
-        else:
-            self.read[path] = value
-        self._found[path] = value
-        return value
+            return Unknown((value,))
+        if isinstance(value, list):
+            items = cast("list[Any]", value)
+            if any(isinstance(item, Lack) for item in items):
+                return self._open_list(path, items)
+        self.read[path] = value
+        return cast("Any", value)
+
+    def _open_list(self, path: Path, items: list[Any]) -> list[Any]:
+        """A list that may have more: each `Lack` in it as an unknown item."""
+        lacks = [item for item in items if isinstance(item, Lack)]
+        known: list[Any] = [item for item in items if not isinstance(item, Lack)]
+        self.missing.update(dict.fromkeys(lacks))
+        self.read[path] = known
+        return known + [Unknown((lack,)) for lack in lacks]
 
     def readings(self) -> list[Reading]:
         """What was read, in order."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from steersman.kernel.cel.values import Unknown, senseless
+from steersman.kernel.cel.values import Unknown, merged, senseless
 from steersman.kernel.clock import as_utc
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.quantity import Duration
@@ -27,6 +27,19 @@ PATTERNS_KEPT = 256
 def is_number(value: Any) -> bool:
     """Whole or not; True and False are no numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def unknown_items(value: Any) -> list[Unknown]:
+    """What a list, and lists in it, hold that can't be told; empty for any other value."""
+    if not isinstance(value, list):
+        return [value] if isinstance(value, Unknown) else []
+    return [more for item in cast("list[Any]", value) for more in unknown_items(item)]
+
+
+def _whole_lists(left: Any, right: Any) -> Any:
+    """Equality, except where a list may have more than is known."""
+    more = [*unknown_items(left), *unknown_items(right)]
+    return merged(*more) if more else equal(left, right)
 
 
 def equal(left: Any, right: Any) -> bool:
@@ -60,7 +73,10 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
 def contains(item: Any, whole: Any) -> Any:
     """`in`: a list's item or a map's key."""
     if isinstance(whole, (list, tuple)):
-        return any(equal(item, other) for other in cast("Sequence[Any]", whole))
+        if any(equal(item, other) for other in cast("Sequence[Any]", whole)):
+            return True
+        more = [*unknown_items(item), *unknown_items(whole)]
+        return merged(*more) if more else False
     if isinstance(whole, Mapping):
         return any(equal(item, key) for key in cast("Mapping[Any, Any]", whole))
     return senseless(f"in wants a list or a map, not {kind_of(whole)}")
@@ -188,8 +204,10 @@ BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
     "relation_le": _ordered(operator.le),
     "relation_gt": _ordered(operator.gt),
     "relation_ge": _ordered(operator.ge),
-    "relation_eq": equal,
-    "relation_ne": lambda left, right: not equal(left, right),
+    "relation_eq": _whole_lists,
+    "relation_ne": lambda left, right: (
+        same if isinstance(same := _whole_lists(left, right), Unknown) else not same
+    ),
     "relation_in": contains,
     "addition_add": add,
     "addition_sub": subtract,
@@ -201,6 +219,9 @@ BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def _size(value: Any) -> Any:
+    more = unknown_items(value)
+    if more:
+        return merged(*more)
     if isinstance(value, (str, list, tuple, Mapping)):
         return len(cast("Sequence[Any]", value))
     return senseless(f"size of {kind_of(value)}")

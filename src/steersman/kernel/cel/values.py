@@ -45,7 +45,10 @@ class Lookup(Protocol):
     """Where an expression finds its names."""
 
     def get(self, path: Path) -> Any:
-        """The value at a path, or a `Lack`. A path may lead into a value (a map's key)."""
+        """The value at a path, or a `Lack`. A path may lead into a value (a map's key).
+
+        A list may hold a `Lack` beside its items: there may be more in it, and that can't be told.
+        """
         ...
 
 
