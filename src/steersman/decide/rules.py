@@ -182,6 +182,8 @@ def shown(value: Any) -> str:
     """A value in a sentence."""
     if value is None:
         return "(not known)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
