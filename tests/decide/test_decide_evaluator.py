@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +20,7 @@ KEY = EntityKey(EntityType.NODE, "", "n1")
 FULL = "disk_utilization > 0.9"
 
 
-def waiting(**keys: object) -> tuple[Watched, PolicyEvaluator]:
+def waiting(**keys: Any) -> tuple[Watched, PolicyEvaluator]:
     """A node whose disk has just become full, and a policy that waits for 30 s of it."""
     made = Watched()
     made.say(disk_utilization=0.95, cpu_utilization=0.1)
@@ -49,7 +50,8 @@ def test_it_fires_when_it_has_held_and_is_told_when_that_is() -> None:
 def test_a_break_begins_the_time_anew(disk: float | None) -> None:
     made, evaluator = waiting()
     made.clock.advance(20)
-    made.say(**({"disk_utilization": disk} if disk else {}), clear=() if disk else ("disk_utilization",))
+    words: dict[str, Any] = {"disk_utilization": disk} if disk else {"clear": ("disk_utilization",)}
+    made.say(**words)
     assert made.look(evaluator).truth is (Truth.FALSE if disk else Truth.UNKNOWN)
     assert evaluator.due_at() is None, "nothing waits"
     made.clock.advance(1)
@@ -208,7 +210,7 @@ def told_of(rules: list[Policy], history: list[tuple[float, float | None, float 
     out: list[object] = []
     for step_s, disk, cpu in history:
         made.clock.advance(step_s)
-        fields = {"disk_utilization": disk, "cpu_utilization": cpu}
+        fields: dict[str, Any] = {"disk_utilization": disk, "cpu_utilization": cpu}
         made.say(**{name: value for name, value in fields.items() if value is not None})
         made.bus.sweep()
         out.append([evaluator.due(made.clock.now()), evaluator.look([made.seen()], made.clock.now())])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from decide_house import Watched
 
@@ -54,11 +56,11 @@ def truth_of(name: str, made: Watched) -> Truth:
     return shipped(name).judge(made.seen(), made.clock.now()).truth
 
 
-QUIET = {"cpu_utilization": 0.1, "memory_utilization": 0.3}
+QUIET: dict[str, Any] = {"cpu_utilization": 0.1, "memory_utilization": 0.3}
 
 
 @pytest.mark.parametrize("more", [QUIET, {"cpu_utilization": 0.1}], ids=["with memory", "without memory"])
-def test_pressure_is_true_and_false_on_a_machine_without_swap_or_pressure(more: dict[str, float]) -> None:
+def test_pressure_is_true_and_false_on_a_machine_without_swap_or_pressure(more: dict[str, Any]) -> None:
     made = Watched()
     made.manage()
     made.say(disk_utilization=0.93, **more)
@@ -80,7 +82,8 @@ def test_pressure_is_false_where_it_is_ill_of_something_else() -> None:
 def test_each_pressure_alone_is_enough(field: str) -> None:
     made = Watched()
     made.manage()
-    made.say(**{"cpu_utilization": 0.1, field: 0.99})
+    words: dict[str, Any] = {"cpu_utilization": 0.1, field: 0.99}
+    made.say(**words)
     assert truth_of("node-pressure", made) is Truth.TRUE
 
 

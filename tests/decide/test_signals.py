@@ -157,12 +157,12 @@ def test_the_managed_node_and_its_conditions_are_read() -> None:
         (Truth.FALSE, Truth.FALSE),
         (Truth.UNKNOWN, Truth.UNKNOWN),
     ):
-        made.node.conditions = (
+        made.node.conditions = [
             Condition(
                 type="reachable", status=status, reason="told", observed_at=made.clock.now(),
                 source="host",
             ),
-        )  # fmt: skip
+        ]  # fmt: skip
         assert made.truth("conditions.reachable") is truth
 
 

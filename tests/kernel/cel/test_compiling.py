@@ -226,3 +226,35 @@ def test_on_known_data_it_says_what_the_language_s_own_evaluator_says(
     theirs = oracle(text)(data)
     ours = value(text, data)
     assert ours == theirs or (isinstance(theirs, float) and math.isclose(ours, theirs))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("'a' in l", "true"),
+        ("'b' in l", "unknown"),
+        ("!('b' in l)", "unknown"),
+        ("l.exists(x, x == 'a')", "true"),
+        ("l.exists(x, x == 'b')", "unknown"),
+        ("l.all(x, x == 'a')", "unknown"),
+        ("l.all(x, x == 'b')", "false"),
+        ("size(l) == 1", "unknown"),
+        ("l == ['a']", "unknown"),
+        ("l != ['a']", "unknown"),
+        ("[l] == [['a']]", "unknown"),
+        ("l in [['a']]", "unknown"),
+        ("l[0] == 'a'", "true"),
+        ("l[1] == 'a'", "unknown"),
+        ("(l + ['b']).exists(x, x == 'b')", "true"),
+    ],
+)
+def test_a_list_may_have_more_than_is_known(text: str, expected: str) -> None:
+    class Open:
+        def get(self, path: tuple[str, ...]) -> Any:
+            return ["a", Lack(path, "stale")]
+
+    told = compile_expression(text).evaluate(Open())
+    assert told.truth == expected
+    assert [(one.name, one.value) for one in told.read] == [("l", ["a"])]
+    assert [(lack.name, lack.why) for lack in told.missing] == [("l", "stale")]
+    assert compile_expression("l").evaluate(Open()).value == ["a"]
