@@ -47,5 +47,10 @@ test('history rows say what happened in a line', () => {
   );
   expect(entryTitle(entry({ action: 'transitioned', from_state: 'a', to_state: 'b' }))).toBe('a → b');
   expect(entryTitle(entry({ action: 'intent_set', data: { desired_status: 'b' } }))).toBe('meant to be b');
+  expect(
+    entryTitle(
+      entry({ action: 'progress_made', data: { phase: 'drain', step: 'flush', step_status: 'succeeded' } }),
+    ),
+  ).toBe('drain: flush succeeded');
   expect(entryTitle(entry({ action: 'hold_placed' }))).toBe('hold placed');
 });

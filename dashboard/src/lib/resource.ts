@@ -68,6 +68,8 @@ export interface HistoryEntry {
   at: string;
   action: string;
   actor: string;
+  /** Who did it for the actor, where that is another. */
+  carried_out_by?: string;
   event?: string | null;
   from_state?: string | null;
   to_state?: string | null;
@@ -172,6 +174,11 @@ export function entryTitle(entry: HistoryEntry): string {
       return `${entry.from_state ?? '?'} → ${entry.to_state ?? '?'}`;
     case 'intent_set':
       return to ? `meant to be ${to}` : 'intent changed';
+    case 'progress_made': {
+      const { phase, step, step_status: status } = entry.data;
+      const parts = [step ?? 'phase', status ?? entry.data.status].filter((part) => typeof part === 'string');
+      return `${typeof phase === 'string' ? `${phase}: ` : ''}${parts.join(' ')}`;
+    }
     default:
       return entry.action.replaceAll('_', ' ');
   }
