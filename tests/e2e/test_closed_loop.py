@@ -62,6 +62,13 @@ def test_the_story_with_nothing_set_up_but_the_mode(up: Up, disk: SmallDisk, tmp
     facts = {fact["field"]: fact for fact in intents[0]["facts"]}
     assert any("health" in name for name in facts)
     assert all(fact["source"] and fact["age_s"] >= 0 for fact in facts.values())
+    steps = [entry for entry in entries if entry["action"] == "transitioned"]
+    told = [(e["event"], e["actor"], bool(e["facts"]), bool(e["evidence"]), bool(e["cause"])) for e in steps]
+    assert told == [
+        ("drain", "policy:node-pressure", True, True, True),
+        ("drained", "policy:node-pressure", True, True, True),
+        ("return", "policy:node-recovered", True, True, True),
+    ]
     drains = [e for e in entries if e["action"] == "progress_made" and "flush" in json.dumps(e["data"])]
     assert drains, "the drain step is not in history"
     assert '"exit_code": 0' in json.dumps(entries) or '"exit_code":0' in json.dumps(entries)

@@ -17,9 +17,11 @@ Decisions that a reader would otherwise have to guess (docs/decisions/0024):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
+
+from msgspec.structs import replace
 
 from steersman.act.engines.api import PhaseEngine, PhaseReport
 from steersman.act.managers.phases import PhaseRunner
@@ -29,7 +31,7 @@ from steersman.act.reconcile.budget import is_claimed
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Ids
 from steersman.kinds.axes import Operation, OperationPhase
-from steersman.kinds.command import LOOP, TIMER, Actor, ChangeAction, Terms
+from steersman.kinds.command import LOOP, TIMER, Actor, ChangeAction, HistoryEntry, Terms
 from steersman.kinds.lifecycle import Lifecycle, LifecycleState, NoPath, StateClass, UnknownState
 from steersman.kinds.phase import LifecyclePhase
 from steersman.kinds.refusal import UnknownLifecycle
@@ -37,8 +39,10 @@ from steersman.kinds.state import ResourceRef, ResourceState
 from steersman.kinds.step import StepResult
 from steersman.state.ledger import Ledger, Machines
 
-INTENT_LOOK_MAX = 64
-"""History rows read to find the last intent."""
+INTENT_PAGE = 64
+INTENT_PAGES_MAX = 64
+"""History rows read at a time, and how often, to find the last intent: a long phase may have written many
+since."""
 ENGINE_ROLE = "engine"
 """The class of initiator whose edges the loop may take."""
 
@@ -182,13 +186,23 @@ class Walker:
 
     async def _newer_intent(self, state: ResourceState) -> bool:
         """Whether the intent is newer than the claim or override that has the fence."""
-        page = await self._ledger.history(ref_of(state), limit=INTENT_LOOK_MAX, newest_first=True)
-        for entry in page.entries:
+        async for entry in self._back(state):
             if entry.action is ChangeAction.INTENT_SET:
                 return True
             if entry.actor == state.fence_holder and entry.fence == state.epoch:
                 return False
         return False
+
+    async def _back(self, state: ResourceState) -> AsyncIterator[HistoryEntry]:
+        """Its history, newest first, as far as is looked."""
+        before = 0
+        for _ in range(INTENT_PAGES_MAX):
+            page = await self._ledger.history(ref_of(state), before, limit=INTENT_PAGE, newest_first=True)
+            for entry in page.entries:
+                yield entry
+            if len(page.entries) < INTENT_PAGE:
+                return
+            before = page.entries[-1].seq
 
     # ---- the present state's work
 
@@ -210,7 +224,7 @@ class Walker:
         back = self._way_back(state, lifecycle, place)
         if back is not None:
             await self._phases.cancel(turn, lifecycle, operation, f"the intent is {state.desired_status} now")
-            terms = await self._terms(state, acting=True, reason=self._why(state))
+            terms = await self._terms(state, acting=True, reason=self._why(state), fence=operation.epoch)
             return await self._move(turn, state, lifecycle, back, "", LOOP, terms)
         ended = await self._phases.advance(turn, state, phase, operation)
         if not isinstance(ended, str):
@@ -237,7 +251,8 @@ class Walker:
         if event is not None:
             return await self._move(turn, state, lifecycle, event, "", actor, terms)
         if not self._arrived(state):
-            return await self._walk(turn, lifecycle)
+            fresh = replace(turn, state=await self._ledger.get(ref_of(state)))  # the phase wrote progress
+            return await self._may_act(fresh) or await self._walk(fresh, lifecycle)
         await self._phases.rest(turn, state, operation)
         return Done()
 
@@ -282,7 +297,8 @@ class Walker:
                 f"{place.name} is under way outside, and only whoever does it can say how it ends",
                 f"whoever does it: send one of {', '.join(lifecycle.allowed(place.name))}",
             )
-        terms = await self._terms(state, acting=True, reason=self._why(state))
+        # On this version alone: a hold or another intent that came meanwhile was granted, and is honoured.
+        terms = await self._terms(state, acting=True, reason=self._why(state), expected_version=state.version)
         return await self._move(turn, state, lifecycle, way[0], "", LOOP, terms)
 
     def _way(self, state: ResourceState, lifecycle: Lifecycle) -> list[str] | None:
@@ -361,18 +377,16 @@ class Walker:
     async def _terms(self, state: ResourceState, **more: Any) -> Terms:
         """The terms of a move towards the intent: in the name of whoever set it, caused by the history entry
         that did (`Kind/id/seq`), on the facts and evidence that they had."""
-        page = await self._ledger.history(ref_of(state), limit=INTENT_LOOK_MAX, newest_first=True)
-        wanted = (ChangeAction.INTENT_SET, ChangeAction.CREATED)
-        entry = next((entry for entry in page.entries if entry.action in wanted), None)
-        if entry is None:
-            return Terms(on_behalf_of=state.desired_by, **more)
-        return Terms(
-            on_behalf_of=state.desired_by,
-            cause=f"{entry.ref}/{entry.seq}",
-            facts=entry.facts,
-            evidence=entry.evidence,
-            **more,
-        )
+        async for entry in self._back(state):
+            if entry.action in (ChangeAction.INTENT_SET, ChangeAction.CREATED):
+                return Terms(
+                    on_behalf_of=state.desired_by,
+                    cause=f"{entry.ref}/{entry.seq}",
+                    facts=entry.facts,
+                    evidence=entry.evidence,
+                    **more,
+                )
+        return Terms(on_behalf_of=state.desired_by, **more)
 
 
 def ref_of(state: ResourceState) -> ResourceRef:
