@@ -287,17 +287,19 @@ class _Process:
         from steersman.api.server import build_asgi
         from steersman.api.serving import HttpServer
         from steersman.api.settings import ApiSettings
+        from steersman.state.ledger.guard import GuardedStore
 
         ids = SortableIds(self.clock, self.rng)
         settings = ApiSettings(server=self.settings.server, auth=self.settings.auth)
-        tokens = Tokens(self.store, self.clock, ids)
+        guarded = GuardedStore(self.store)  # the API reads resources, and asks the Ledger to change them
+        tokens = Tokens(guarded, self.clock, ids)
         await tokens.load()
         await bootstrap_admin(tokens, self.folder)
         require_safe_bind(settings, tokens)
         plane = Plane(
             bus=inlet.bus,
             inlet=inlet,
-            store=self.store,
+            store=guarded,
             clock=self.clock,
             ids=ids,
             supervisor=tasks,
