@@ -33,7 +33,7 @@ fmt: setup  ## format the tree
 
 check: lint types test  ## everything CI checks
 
-bench: setup  ## print the ratios of DESIGN's figures, measured in this run
+bench: setup  ## measure the figures of docs/benchmarks.md, as ratios within one run
 	@$(BIN)/python -m bench $(ARGS)
 
 chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times (200 where not said) under load, and check what is left

@@ -58,6 +58,20 @@ def test_the_tutorial(up: Up) -> None:
     running.stop()
 
 
+def test_close_the_loop(up: Up) -> None:
+    """Typed in order; what needs a small disk is held by test_closed_loop.py."""
+    running = up().wait_healthy()
+    running.until(lambda: running.get("/api/v1/resources/node")["items"], "a managed node")
+    scripts = blocks("tutorials/close-the-loop.md", "sh")
+    assert len(scripts) >= 6
+    for script in scripts:
+        done = shell(running, script)
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    modes = running.type("policy", "list").stdout
+    assert modes.count("controlled_auto_act") == 2, modes
+    running.stop()
+
+
 def test_the_readme(up: Up) -> None:
     """All but `make`, which the next test types."""
     running = up().wait_healthy()
