@@ -1,13 +1,24 @@
 import { expect, test } from 'vitest';
-import { decideCommand, explainCommand, freezeCommand, modeCommand, setCommand } from '../src/lib/command';
+import {
+  decideCommand,
+  explainCommand,
+  freezeCommand,
+  modeCommand,
+  setCommand,
+  snoozeCommand,
+} from '../src/lib/command';
 import { readEvent } from '../src/lib/events';
-import { entryTitle, type HistoryEntry } from '../src/lib/resource';
+import { formatAgo } from '../src/lib/format';
+import { entryTitle, subjectOf, type HistoryEntry, type RecommendationResource } from '../src/lib/resource';
 import { nodeHref, parseRoute } from '../src/lib/route';
 
 test('commands quote what a shell would take apart', () => {
   expect(setCommand('n 1', 'maintenance', "it's late")).toBe(
     `steersman set 'n 1' maintenance --reason 'it'\\''s late'`,
   );
+  expect(setCommand('policy/x', '-', '-v')).toBe('steersman set node/policy/x - --reason=-v');
+  expect(snoozeCommand('r', false, '')).toBe('steersman snooze r --ttl 1h');
+  expect(snoozeCommand('r', true, 'now')).toBe('steersman snooze r --off --reason now');
   expect(decideCommand('approve', 'rec-1', '')).toBe('steersman approve rec-1');
   expect(freezeCommand(true, 'storm')).toBe('steersman freeze --reason storm');
   expect(freezeCommand(false, 'over')).toBe('steersman freeze --off --reason over');
@@ -52,5 +63,25 @@ test('history rows say what happened in a line', () => {
       entry({ action: 'progress_made', data: { phase: 'drain', step: 'flush', step_status: 'succeeded' } }),
     ),
   ).toBe('drain: flush succeeded');
+  const conditions = [{ type: 'health', status: 'false' }];
+  expect(entryTitle(entry({ action: 'conditions_changed', data: { conditions } }))).toBe(
+    'observed: health false',
+  );
   expect(entryTitle(entry({ action: 'hold_placed' }))).toBe('hold placed');
+});
+
+test('what a recommendation is about is found with and without a scope, slashes and all', () => {
+  const one = (entity: string, labels: Record<string, string>): RecommendationResource =>
+    ({ labels, recommendation: { entity } }) as unknown as RecommendationResource;
+  expect(subjectOf(one('node/hpc/rack/n1', { entity_type: 'node', scope: 'hpc' }))).toEqual({
+    type: 'node',
+    scope: 'hpc',
+    id: 'rack/n1',
+  });
+  expect(subjectOf(one('node/vm', { entity_type: 'node' }))).toEqual({ type: 'node', scope: '', id: 'vm' });
+});
+
+test('an age in a sentence', () => {
+  expect(formatAgo(0.2)).toBe('now');
+  expect(formatAgo(42)).toBe('42 s ago');
 });

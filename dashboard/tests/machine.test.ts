@@ -52,7 +52,7 @@ test('each state is drawn once, inside the picture, and no two lie on each other
     }
   }
   expect(drawing.arrows).toHaveLength(waysOf(TABLE).size);
-  for (const arrow of drawing.arrows) expect(arrow.path).toMatch(/^M[-\d.]+ [-\d.]+[LQ]/);
+  for (const arrow of drawing.arrows) expect(arrow.path).toMatch(/^M[-\d.]+ [-\d.]+C/);
 });
 
 test('the same table is drawn the same way', () => {

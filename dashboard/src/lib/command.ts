@@ -13,14 +13,21 @@ export function describeCommand(entity: Pick<Entity, 'entity_type' | 'scope' | '
   return `steersman describe ${target}${scope}`;
 }
 
-/** `steersman set NODE STATUS`. */
+/** `steersman set NODE STATUS`; `-` takes the intent back. */
 export function setCommand(node: string, status: string, reason: string): string {
-  return `steersman set ${shellWord(node)} ${shellWord(status)}${withReason(reason)}`;
+  // A slash would read as KIND/NAME, a dash as an option.
+  const target = /^-|\//.test(node) ? `node/${node}` : node;
+  return `steersman set ${shellWord(target)} ${shellWord(status)}${withReason(reason)}`;
 }
 
 /** `steersman approve` and `steersman reject`. */
 export function decideCommand(verb: 'approve' | 'reject', id: string, reason: string): string {
   return `steersman ${verb} ${shellWord(id)}${withReason(reason)}`;
+}
+
+/** `steersman snooze`, for an hour, or off. */
+export function snoozeCommand(id: string, off: boolean, reason: string): string {
+  return `steersman snooze ${shellWord(id)} ${off ? '--off' : '--ttl 1h'}${withReason(reason)}`;
 }
 
 export function freezeCommand(freeze: boolean, reason: string): string {
@@ -36,5 +43,6 @@ export function explainCommand(kind: string, id: string): string {
 }
 
 function withReason(reason: string): string {
-  return reason ? ` --reason ${shellWord(reason)}` : '';
+  if (reason === '') return '';
+  return reason.startsWith('-') ? ` --reason=${shellWord(reason)}` : ` --reason ${shellWord(reason)}`;
 }

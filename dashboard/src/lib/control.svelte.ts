@@ -5,6 +5,7 @@ import { ApiError, getJson, sendJson } from './api';
 import {
   OPEN_STATUSES,
   resourcePath,
+  type Freeze,
   type Lifecycle,
   type PolicyResource,
   type RecommendationResource,
@@ -27,7 +28,7 @@ class Control {
   nodes = $state.raw<Resource[]>([]);
   recommendations = $state.raw<RecommendationResource[]>([]);
   policies = $state.raw<PolicyResource[]>([]);
-  freeze = $state.raw<Resource>();
+  freeze = $state.raw<Freeze>();
   loaded = $state(false);
   trouble = $state('');
   /** Goes up with each change of a resource that the stream told of; pages of one resource read again. */
@@ -35,6 +36,7 @@ class Control {
   readonly #tables = new Map<string, Promise<Lifecycle>>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #readAt = 0;
+  #reads = 0;
 
   get open(): RecommendationResource[] {
     return this.recommendations.filter((one) => OPEN_STATUSES.includes(one.status));
@@ -45,7 +47,7 @@ class Control {
   }
 
   get frozen(): boolean {
-    return this.freeze?.status === 'frozen';
+    return this.freeze?.frozen === true;
   }
 
   start(): void {
@@ -82,15 +84,21 @@ class Control {
     return known;
   }
 
+  /** `-` takes the intent back, as on the command line. */
   async setDesired(resource: Resource, status: string, reason: string): Promise<void> {
     await this.#send('PUT', resourcePath(resource.resource_type, resource.id, '/desired-status'), {
-      status,
+      status: status === '-' ? null : status,
       reason,
     });
   }
 
   async decide(id: string, verb: 'approve' | 'reject', reason: string): Promise<void> {
     await this.#send('POST', `api/v1/recommendations/${encodeURIComponent(id)}/${verb}`, { reason });
+  }
+
+  /** Ask nobody about it before `until`; null asks again at once. */
+  async snooze(id: string, until: string | null, reason: string): Promise<void> {
+    await this.#send('POST', `api/v1/recommendations/${encodeURIComponent(id)}/snooze`, { until, reason });
   }
 
   async setFrozen(frozen: boolean, reason: string): Promise<void> {
@@ -107,13 +115,15 @@ class Control {
   }
 
   async #read(): Promise<void> {
+    const turn = ++this.#reads;
     try {
       const [nodes, recommendations, policies, freeze] = await Promise.all([
         this.#list<Resource>('node'),
         this.#list<RecommendationResource>('recommendation'),
         this.#list<PolicyResource>('policy'),
-        getJson<Resource>(resourcePath('freeze', 'plane')).then(({ body }) => body),
+        getJson<Freeze>('api/v1/freeze').then(({ body }) => body),
       ]);
+      if (turn !== this.#reads) return; // a later reading is on its way, and newer
       this.nodes = nodes;
       this.recommendations = recommendations.sort((a, b) => b.status_since.localeCompare(a.status_since));
       this.policies = policies;

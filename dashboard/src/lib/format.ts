@@ -74,6 +74,12 @@ export function formatAge(ageS: number): string {
   return `${Math.floor(ageS / 86_400)} d`;
 }
 
+/** The same in a sentence: "now", "42 s ago". */
+export function formatAgo(ageS: number): string {
+  const age = formatAge(ageS);
+  return age === 'now' || age === NONE ? age : `${age} ago`;
+}
+
 /** Seconds since an ISO time; NaN if it can't be read. A time ahead of us counts as now. */
 export function ageOf(iso: string | null | undefined, nowMs: number): number {
   if (!iso) return NaN;

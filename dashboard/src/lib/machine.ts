@@ -66,7 +66,15 @@ export function waysOf(table: Lifecycle): Map<string, { from: string; to: string
 
 export function drawMachine(table: Lifecycle): Drawing {
   const graph = new Graph({ multigraph: false });
-  graph.setGraph({ rankdir: 'LR', nodesep: 22, ranksep: 60, marginx: MARGIN_PX, marginy: MARGIN_PX });
+  // From top to bottom, in the order of the table: a machine of a dozen states then fits a page at its full size.
+  graph.setGraph({
+    rankdir: 'TB',
+    nodesep: 26,
+    edgesep: 14,
+    ranksep: 18,
+    marginx: MARGIN_PX,
+    marginy: MARGIN_PX,
+  });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const state of table.states) {
     graph.setNode(state.name, { width: state.name.length * CHAR_PX + 28, height: BOX_HEIGHT_PX });
@@ -112,18 +120,31 @@ export function labelOf(events: string[]): string {
   return events.length > 2 ? `${events[0]} +${events.length - 1}` : events.join(', ');
 }
 
-/** A smooth line through the points that the layout gives. */
+/** A smooth line through the points that the layout gives, which a label's place is one of. Between two points it
+ * never swings out beyond them. */
 function curve(points: { x: number; y: number }[]): string {
   const [first, ...rest] = points;
   if (first === undefined) return '';
+  const slope = (index: number): number => {
+    const [before, here, after] = [points[index - 1], points[index], points[index + 1]];
+    if (!before || !here || !after) return 0;
+    const [left, right] = [slopeOf(before, here), slopeOf(here, after)];
+    return left * right <= 0 ? 0 : (2 * left * right) / (left + right);
+  };
   let path = `M${round(first.x)} ${round(first.y)}`;
+  let from = first;
   rest.forEach((point, index) => {
-    const next = rest[index + 1];
-    if (next === undefined) path += `L${round(point.x)} ${round(point.y)}`;
-    else
-      path += `Q${round(point.x)} ${round(point.y)} ${round((point.x + next.x) / 2)} ${round((point.y + next.y) / 2)}`;
+    const third = (point.y - from.y) / 3;
+    const [a, b] = [from.x + third * slope(index), point.x - third * slope(index + 1)];
+    path += `C${round(a)} ${round(from.y + third)} ${round(b)} ${round(point.y - third)} ${round(point.x)} ${round(point.y)}`;
+    from = point;
   });
   return path;
+}
+
+/** How far to the side for each step down. */
+function slopeOf(a: { x: number; y: number }, b: { x: number; y: number }): number {
+  return b.y === a.y ? 0 : (b.x - a.x) / (b.y - a.y);
 }
 
 function round(value: number): number {

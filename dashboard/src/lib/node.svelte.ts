@@ -26,6 +26,7 @@ export class NodeDetail {
   readonly #abort = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #nextAt = 0;
+  #reads = 0;
 
   constructor(id: string) {
     this.#id = id;
@@ -54,6 +55,7 @@ export class NodeDetail {
 
   async #read(): Promise<void> {
     const { signal } = this.#abort;
+    const turn = ++this.#reads;
     const path = (part = ''): string => resourcePath('node', this.#id, part);
     try {
       const [resource, options, history] = await Promise.all([
@@ -61,6 +63,7 @@ export class NodeDetail {
         getJson<{ items: Option[] }>(path('/allowed'), signal),
         getJson<HistoryPage>(path(`/history?order=newest&limit=${this.limit}`), signal),
       ]);
+      if (turn !== this.#reads) return; // a later reading is on its way, and newer
       this.resource = resource.body;
       this.options = options.body.items;
       this.entries = history.body.items;

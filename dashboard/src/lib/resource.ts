@@ -151,6 +151,14 @@ export interface RecommendationResource extends Resource {
   snoozed_until?: string | null;
 }
 
+/** The freeze switch: who threw it last, and why. */
+export interface Freeze {
+  frozen: boolean;
+  since: string;
+  by: string;
+  reason: string;
+}
+
 export interface PolicyResource extends Resource {
   policy_version: number;
   place: string;
@@ -158,6 +166,15 @@ export interface PolicyResource extends Resource {
 
 /** Statuses of a recommendation that a person can still decide. */
 export const OPEN_STATUSES: readonly string[] = ['proposed', 'approved', 'applying'];
+
+/** The id of what a recommendation is about: `type/scope/id`, or `type/id` where there is no scope. */
+export function subjectOf(one: RecommendationResource): { type: string; scope: string; id: string } {
+  const { entity } = one.recommendation;
+  const scope = one.labels.scope ?? '';
+  const type = one.labels.entity_type ?? entity.slice(0, Math.max(0, entity.indexOf('/')));
+  const prefix = scope ? `${type}/${scope}/` : `${type}/`;
+  return { type, scope, id: entity.startsWith(prefix) ? entity.slice(prefix.length) : entity };
+}
 
 export function resourcePath(kind: string, id: string, part = ''): string {
   return `api/v1/resources/${encodeURIComponent(kind)}/${encodeURIComponent(id)}${part}`;
@@ -174,6 +191,10 @@ export function entryTitle(entry: HistoryEntry): string {
       return `${entry.from_state ?? '?'} → ${entry.to_state ?? '?'}`;
     case 'intent_set':
       return to ? `meant to be ${to}` : 'intent changed';
+    case 'conditions_changed': {
+      const told = Array.isArray(entry.data.conditions) ? (entry.data.conditions as Condition[]) : [];
+      return `observed: ${told.map(({ type, status }) => `${type} ${status}`).join(', ') || 'conditions'}`;
+    }
     case 'progress_made': {
       const { phase, step, step_status: status } = entry.data;
       const parts = [step ?? 'phase', status ?? entry.data.status].filter((part) => typeof part === 'string');
