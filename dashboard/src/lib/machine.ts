@@ -2,6 +2,7 @@
  * itself, so a site's own lifecycle looks like what it is. */
 
 import { Graph, layout } from '@dagrejs/dagre';
+import { formatDuration } from './format';
 import type { Lifecycle } from './resource';
 
 export interface Box {
@@ -87,7 +88,7 @@ export function drawMachine(table: Lifecycle): Drawing {
   layout(graph);
   const boxes = table.states.map((state): Box => {
     const { x = 0, y = 0, width, height } = graph.node(state.name);
-    const deadline = state.deadline_s ? `; at most ${state.deadline_s} s` : '';
+    const deadline = state.deadline_s ? `; at most ${formatDuration(state.deadline_s)}` : '';
     return {
       name: state.name,
       kind: state.class ?? 'stable',
