@@ -66,8 +66,9 @@ def approve(plane: Plane, node: FullNode) -> None:
     found: dict[str, dict[str, Any]] = {}
     while len(found) < len(NODES) or node.read()["status"] != "maintenance":
         if time.monotonic() > deadline:
+            said = {name: item["status"] for name, item in found.items()}
             raise SystemExit(
-                f"nothing was recommended or done in {DECIDED_TIMEOUT_S:g} s: { {k: v['status'] for k, v in found.items()} } {node.read()['status']}"
+                f"not done in {DECIDED_TIMEOUT_S:g} s: recommendations {said}, the node {node.read()['status']}"
             )
         items = plane.get("resources/recommendation?limit=500")["items"]
         found = {item["recommendation"]["entity"].rpartition("/")[2]: item for item in items}
