@@ -67,9 +67,7 @@ def approve(plane: Plane, node: FullNode) -> None:
     while len(found) < len(NODES) or node.read()["status"] != "maintenance":
         if time.monotonic() > deadline:
             said = {name: item["status"] for name, item in found.items()}
-            raise SystemExit(
-                f"not done in {DECIDED_TIMEOUT_S:g} s: recommendations {said}, the node {node.read()['status']}"
-            )
+            raise SystemExit(f"not done in {DECIDED_TIMEOUT_S:g} s: {said}, the node {node.read()['status']}")
         items = plane.get("resources/recommendation?limit=500")["items"]
         found = {item["recommendation"]["entity"].rpartition("/")[2]: item for item in items}
         mine = found.get(node.name)
