@@ -186,6 +186,26 @@ def test_explain_gives_full_provenance(plane: Any) -> None:
     assert data["confidence"]["items"]
 
 
+def test_watch_tells_what_is_done_to_managed_things(plane: Any) -> None:
+    document = plane.home / "watched.yaml"
+    document.write_text("kind: Node\nid: w1\nlabels: {rack: r1}\n---\nkind: Node\nid: w2\n")
+    assert plane.type("apply", "-f", str(document)).returncode == 0
+    assert plane.type("set", "w1", "in_service", "--reason", "to work").returncode == 0
+    watch = ("watch", "nodes", "--managed", "--after", "0", "--for", "1s")
+    told = plane.type(*watch)
+    assert told.returncode == 0, told.stderr
+    assert "Node/w1  new -> discovered" in told.stdout
+    assert "Node/w1  desired: in_service  user:local  to work" in told.stdout
+    assert "Node/w2" in told.stdout
+    narrowed = plane.type(*watch, "-l", "rack=r1").stdout
+    assert "Node/w1" in narrowed
+    assert "Node/w2" not in narrowed
+    events = [json.loads(line) for line in plane.type(*watch, "-o", "json").stdout.splitlines()]
+    assert events[0]["type"] == "steersman.resource.created.v1"
+    for wrong in (("--health", "critical"), ("--after", "7")):
+        assert plane.type("watch", "--managed", *wrong).returncode == 2
+
+
 def test_watch_prints_what_changed_and_resumes(plane: Any) -> None:
     done = plane.type("watch", "gpus", "--after", "0", "--for", "2s")
     assert done.returncode == 0

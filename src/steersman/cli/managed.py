@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -170,15 +170,17 @@ def write_history(entries: Iterable[HistoryEntry], *, wide: bool = False) -> Non
 
 def entry_text(entry: HistoryEntry) -> str:
     """What a history row says was done, in a few words."""
-    action = entry.action.value
-    if entry.from_state != entry.to_state and entry.to_state is not None:
-        event = f" ({entry.event})" if entry.event else ""
-        return f"{entry.from_state or 'new'} -> {entry.to_state}{event}"
+    return change_text(entry.action.value, entry.event, entry.from_state, entry.to_state, entry.data)
+
+
+def change_text(
+    action: str, event: str | None, before: str | None, after: str | None, data: Mapping[str, Any]
+) -> str:
+    """What was done, in a few words: a row of history and an event of the stream say the same."""
+    if before != after and after is not None:
+        return one_line(f"{before or 'new'} -> {after}{f' ({event})' if event else ''}")
     if action == "intent_set":
-        return f"desired: {entry.data.get('desired_status') or 'nothing'}"
-    told = [
-        f"{entry.data[name]}"
-        for name in ("hold", "name", "phase", "step", "status", "outcome")
-        if isinstance(entry.data.get(name), str)
-    ]
+        return one_line(f"desired: {data.get('desired_status') or 'nothing'}")
+    names = ("hold", "name", "phase", "step", "step_status", "outcome")
+    told = [str(data[name]) for name in names if isinstance(data.get(name), str)]
     return one_line(" ".join([action.replace("_", " "), *told]))

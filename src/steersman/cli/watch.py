@@ -14,10 +14,16 @@ from steersman.cli.spec import Command, Option, read_duration_s
 if TYPE_CHECKING:
     from steersman.client import Steersman
     from steersman.client.watching import Change
+    from steersman.kinds.command import ResourceEvent
     from steersman.kinds.entity import EntityType, HealthState
 
 OPTIONS = (
     Option(("KIND",), "only this kind, or several joined by commas", optional=True),
+    Option(
+        ("--managed",),
+        "what is done to managed things: moves, intents, holds, steps; instead of what is observed",
+        switch=True,
+    ),
     Option(
         ("-o", "--output"),
         "lines for people, or one JSON object a line",
@@ -27,15 +33,15 @@ OPTIONS = (
     LABELS,
     HEALTH,
     SCOPE,
-    Option(
-        ("--after",), "begin behind this bus revision, as an earlier watch showed it", "REVISION", read=int
-    ),
+    Option(("--after",), "begin behind this revision, as an earlier watch showed it", "REVISION", read=int),
     Option(("--for",), "stop after this time, e.g. 60s; otherwise Ctrl-C stops it", "TIME"),
 )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print changes until told to stop."""
+    if arguments.managed:
+        return _watch_managed(arguments)
     from steersman.cli.connection import connect, time_limit
     from steersman.cli.target import read_health, read_kind, read_labels
 
@@ -55,6 +61,52 @@ def run(arguments: argparse.Namespace) -> int:
             reached = change.revision
             sys.stdout.flush()  # each line is read as it comes, also by a pipe
     return DONE
+
+
+def _watch_managed(arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import connect, time_limit
+    from steersman.cli.managed import read_resource_kind
+    from steersman.cli.screen import note
+    from steersman.cli.target import read_labels
+    from steersman.client import Resync
+
+    if arguments.health or arguments.scope is not None:
+        raise WrongUsage("--health and --scope choose from what is observed; with --managed there is only -l")
+    labels = read_labels(arguments.selector)
+    kinds = [read_resource_kind(part) for part in (arguments.KIND or "").split(",") if part]
+    if arguments.after:
+        raise WrongUsage("with --managed, --after is 0: begin with all events that are still kept")
+    after = None if arguments.after is None else "0-0"
+    wanted = vars(arguments)["for"]
+    write = _write_event_json if arguments.output == "json" else _write_event
+    with (
+        connect(arguments) as plane,
+        time_limit(read_duration_s(wanted, "--for") if wanted else None),
+    ):
+        for told in plane.watch_resources(kinds, after=after):
+            if isinstance(told, Resync):
+                note(f"events were left out ({told.reason}); `steersman history` has them all")
+            elif labels.items() <= (told.data.get("labels") or {}).items():
+                write(told)
+            sys.stdout.flush()
+    return DONE
+
+
+def _write_event(told: ResourceEvent) -> None:
+    from steersman.cli.managed import change_text
+    from steersman.cli.units import one_line
+
+    data = told.data
+    what = change_text(str(data.get("action")), data.get("event"), data.get("from"), data.get("to"), data)
+    why = f"  {one_line(str(data['reason']))}" if data.get("reason") else ""
+    by = one_line(str(data.get("actor")))
+    print(f"{told.time:%H:%M:%S}  {told.sequence}  {one_line(told.subject)}  {what}  {by}{why}")
+
+
+def _write_event_json(told: ResourceEvent) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
 
 
 def _filled(plane: Steersman, kinds: list[EntityType], change: Change, reached: int) -> Iterator[Change]:
@@ -117,8 +169,16 @@ def _write_json(change: Change) -> None:
 COMMAND = Command(
     name="watch",
     summary="Follow changes as they happen",
-    about="A line shows time, bus revision, entity, health, confidence and the key figures of its kind.",
+    about=(
+        "A line shows time, bus revision, entity, health, confidence and the key figures of its kind.\n"
+        "With --managed: time, version, resource, what was done, by whom and why."
+    ),
     options=OPTIONS,
     run=run,
-    examples=("steersman watch", "steersman watch nodes,gpus", "steersman watch services -o json --for 60s"),
+    examples=(
+        "steersman watch",
+        "steersman watch nodes,gpus",
+        "steersman watch services -o json --for 60s",
+        "steersman watch nodes --managed",
+    ),
 )
