@@ -27,6 +27,14 @@ class ResourceExists(Refused):
     title = "Resource exists"
 
 
+class OperationUnderWay(Refused):
+    """The resource can't be deleted while something is being done to it: what was begun would be nobody's.
+    `facts`: `operation` (its id), `operation_kind`, `phase`, `step`, `instead` (what to do)."""
+
+    code = "operation_under_way"
+    title = "Operation under way"
+
+
 class UnknownEvent(InvalidInput):
     """The lifecycle has no event of that name. `facts`: `event`, `events`, `nearest`, `lifecycle`."""
 

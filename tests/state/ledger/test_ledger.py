@@ -77,7 +77,7 @@ async def test_every_request_writes_one_row_and_one_event(
         (ChangeAction.INTENT_SET, lambda: ledger.set_desired(NODE, ALICE, None)),
         (ChangeAction.INTENT_OBSERVED, lambda: ledger.acknowledge(NODE, ENGINE)),
         (ChangeAction.MIGRATED, lambda: ledger.migrate(NODE, BOB, "box@2", "working")),
-        (ChangeAction.DELETED, lambda: ledger.delete(NODE, BOB)),
+        (ChangeAction.DELETED, lambda: ledger.delete(NODE, BOB, force=True)),
     ]
     assert {action for action, _ in asked} == set(ChangeAction)
     for number, (action, ask) in enumerate(asked, 1):

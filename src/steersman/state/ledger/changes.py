@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from steersman.kernel.bounds import KIB, at_most
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.nearest import did_you_mean
-from steersman.kinds.axes import Condition, Hold, Operation
+from steersman.kinds.axes import Condition, Hold, Operation, OperationPhase
 from steersman.kinds.command import Actor, ChangeAction, Terms
 from steersman.kinds.lifecycle import Lifecycle, StateClass
-from steersman.kinds.refusal import NotAllowed, RequirementMissing, TerminalState
+from steersman.kinds.refusal import NotAllowed, OperationUnderWay, RequirementMissing, TerminalState
 from steersman.kinds.state import ResourceState, Retry
 from steersman.state.ledger.commit import Change
 from steersman.state.ledger.machines import Move
@@ -37,6 +37,8 @@ PROGRESS_MAX_BYTES = 256 * KIB
 """The progress of all phases of a resource together."""
 OVERRIDES = ("operator", "admin")
 """Who may lift another's hold, with a reason."""
+FORCER = "admin"
+"""Who may delete a resource while something is being done to it."""
 OPEN_FIELDS = frozenset({"definition_ref", "parent_ref", "lifecycle"})
 """What `fields` may set of that which every resource has. The rest has a request of its own."""
 
@@ -303,9 +305,25 @@ def migrate(
     )
 
 
-def delete(state: ResourceState) -> Change:
-    """End it. Its history stays, and its numbers go on should the id be made again."""
-    return Change(action=ChangeAction.DELETED, data={"last_status": state.status}, rests=True)
+def delete(state: ResourceState, actor: Actor, force: bool) -> Change:
+    """End it. Its history stays, and its numbers go on should the id be made again. Raises
+    `OperationUnderWay` while something is being done to it, except by `force` of an admin: only the resource
+    knows what was begun."""
+    data = {"last_status": state.status}
+    operation = state.operation
+    if operation is not None and operation.phase not in (OperationPhase.IDLE, OperationPhase.FAILED):
+        if not force or FORCER not in actor.roles:
+            instead = f"move it out of {state.status}, which ends the operation, or wait for its end"
+            raise OperationUnderWay(
+                f"{operation.kind} ({operation.id}) is under way: {instead}; an {FORCER} may force it",
+                operation=operation.id,
+                operation_kind=operation.kind,
+                phase=operation.phase.value,
+                step=operation.step,
+                instead=instead,
+            )
+        data["cut_off"] = operation.id
+    return Change(action=ChangeAction.DELETED, data=data, rests=True)
 
 
 def check_data(data: Mapping[str, Any] | None) -> dict[str, Any]:

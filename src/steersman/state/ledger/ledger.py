@@ -280,14 +280,20 @@ class Ledger:
         return await self._ask("migrate", ref, actor, terms, [table, to], work, held)
 
     async def delete(
-        self, ref: ResourceRef, actor: Actor, terms: Terms = NO_TERMS, *, held: Held | None = None
+        self,
+        ref: ResourceRef,
+        actor: Actor,
+        terms: Terms = NO_TERMS,
+        *,
+        force: bool = False,
+        held: Held | None = None,
     ) -> Written:
-        """End it. Its history stays."""
+        """End it. Its history stays. Raises `OperationUnderWay`, except by `force` of an admin."""
 
         def work(state: ResourceState, now: datetime) -> Change:
-            return changes.delete(state)
+            return changes.delete(state, actor, force)
 
-        return await self._ask("delete", ref, actor, terms, None, work, held)
+        return await self._ask("delete", ref, actor, terms, [force] if force else None, work, held)
 
     async def judge(
         self,
