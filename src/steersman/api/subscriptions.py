@@ -10,39 +10,19 @@ from typing import Annotated
 
 from litestar import Response
 from litestar.params import QueryParameter
-from msgspec import Struct
 
 from steersman.act.delivery.deliveries import LETTERS_PAGE, LETTERS_PAGE_MAX, Deliveries
 from steersman.act.delivery.records import EventsUnavailable
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of, read_json
 from steersman.kinds.subscription import (
-    DeadLetter,
-    DeliveryStatus,
+    DeadLetterList,
     NewSubscription,
     Replay,
     Subscription,
+    SubscriptionAnswer,
     SubscriptionChange,
+    SubscriptionList,
 )
-
-
-class SubscriptionAnswer(Struct, frozen=True):
-    """A subscription and how its delivery fares."""
-
-    subscription: Subscription
-    delivery: DeliveryStatus
-
-
-class SubscriptionList(Struct, frozen=True):
-    """All subscriptions, oldest first."""
-
-    items: list[SubscriptionAnswer]
-
-
-class DeadLetterList(Struct, frozen=True):
-    """Dead letters in the order of their events; `cursor` is the next page's `after`, null at the end."""
-
-    items: list[DeadLetter]
-    cursor: str | None = None
 
 
 def _deliveries(request: Asked) -> Deliveries:

@@ -116,6 +116,11 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("record", "steersman.cli.record", "Write what the sources say into a file"),
             Entry("replay", "steersman.cli.replay", "Play a recording again, to the byte"),
             Entry("token", "steersman.cli.token", "Create, list and revoke access tokens"),
+            Entry(
+                "subscription",
+                "steersman.cli.subscription",
+                "Say who is sent which events of managed things",
+            ),
             Entry("store", "steersman.cli.store", "Check what is on disk"),
             Entry("completion", "steersman.cli.completion", "Print a shell's completion script"),
             Entry("version", "steersman.cli.version", "Show the versions of this program and of the server"),

@@ -8,6 +8,7 @@ from typing import Any
 from steersman.client import calls, shapes
 from steersman.client.acting_aio import AsyncActing
 from steersman.client.arguments import DEFAULT_SERVER, Kind, Kinds, read_kind, read_kinds, user_agent
+from steersman.client.subscribing import AsyncSubscribing
 from steersman.client.transport import AsyncTransport
 from steersman.client.watching import Change, ResourceWatch, Told, WatchSession
 from steersman.kernel.errors import SteersmanError
@@ -17,7 +18,7 @@ from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
-class AsyncSteersman(AsyncActing):
+class AsyncSteersman(AsyncActing, AsyncSubscribing):
     """One server, asked from one event loop: `async with AsyncSteersman() as plane: ...`.
 
     Each call raises a family of `steersman.kernel.errors`: what the server answered (`error.code` says which

@@ -149,6 +149,19 @@ class DeliveryStatus(Struct, frozen=True, kw_only=True):
     last_delivered_at: datetime | None = None
 
 
+class SubscriptionAnswer(Struct, frozen=True):
+    """A subscription and how its delivery fares."""
+
+    subscription: Subscription
+    delivery: DeliveryStatus
+
+
+class SubscriptionList(Struct, frozen=True):
+    """All subscriptions, oldest first."""
+
+    items: list[SubscriptionAnswer]
+
+
 class DeadLetter(Struct, frozen=True, kw_only=True):
     """An event that could not be delivered within its attempts. `id` names it among the dead letters;
     `revision` is the store's at which the event was written."""
@@ -159,6 +172,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     attempts: int
     error: str
     dead_at: datetime
+
+
+class DeadLetterList(Struct, frozen=True):
+    """Dead letters in the order of their events; `cursor` is the next page's `after`, null at the end."""
+
+    items: list[DeadLetter]
+    cursor: str | None = None
 
 
 class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
