@@ -8,12 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from deciding import rules
-
 from steersman.act.advice.recommending import AdviceLimits
 from steersman.act.advice.runner import Advice
 from steersman.act.lifecycle import Lifecycles
 from steersman.act.reconcile.api import After, Outcome, Turn
+from steersman.decide import PolicyRules
 from steersman.kernel.clock import ManualClock
 from steersman.kinds.command import Actor, HistoryEntry, Terms
 from steersman.kinds.entity import EntityKey, EntityType
@@ -85,7 +84,7 @@ class House:
             self.ledger,
             self.bus,
             clock,
-            rules(),
+            PolicyRules(),
             lifecycle_of=lambda table: self.lifecycles.machine(table).lifecycle,
             places=places,
             shipped=texts if texts is not None else {"full-disks.yaml": policy()},
@@ -164,7 +163,7 @@ class House:
             self.outcomes[name] = outcome
             if not isinstance(outcome, After) or outcome.seconds > 0:
                 return outcome
-        raise AssertionError(f"{name} does not come to rest: {outcome}")
+        raise AssertionError(f"{name} does not come to rest: {self.outcomes[name]}")
 
     async def walk(self, *names: str) -> None:
         """Bring nodes where they are meant to be, as the loop and the engines would."""

@@ -9,7 +9,7 @@ from advice_house import ALICE, BOB, SAID, House, policy
 
 from steersman.act.advice.freeze import freeze, thaw
 from steersman.act.advice.people import ApprovedAlready, PolicyObserves, SnoozeInvalid
-from steersman.act.reconcile.api import After, Done, Stuck
+from steersman.act.reconcile.api import After, Done, Stuck, Turn
 from steersman.kernel.clock import ManualClock
 from steersman.kinds.command import Terms
 from steersman.kinds.plane_resources import RecommendationState
@@ -17,6 +17,7 @@ from steersman.kinds.policy import Guardrail, Verdict
 from steersman.kinds.refusal import NotAllowed, TerminalState
 from steersman.kinds.state import ResourceRef
 from steersman.store.api import Store
+from steersman.testing.dying import Died, DyingStore, touches
 
 
 async def house(store: Store, clock: ManualClock, text: str = "", nodes: tuple[str, ...] = ("n1",)) -> House:
@@ -211,6 +212,45 @@ async def test_a_freeze_that_the_index_has_not_seen_is_exact(store: Store, clock
     assert outcome.seconds > 0
     assert await made.intents("n1") == []
     assert Guardrail.FREEZE_WINDOW in stops(await made.the_one("approved"))
+
+
+async def test_a_freeze_between_the_places_taken_and_the_action_stops_the_action(
+    store: Store, clock: ManualClock
+) -> None:
+    made = await house(store, clock)
+    name = await proposed(made)
+    await made.advice.desk.approve(name, ALICE, SAID)
+    ref = ResourceRef("Recommendation", name)
+    await made.advice.manager.reconcile(Turn(await made.ledger.get(ref), None, clock.now()))
+    assert (await made.the_one()).status == "applying"
+    await freeze(made.ledger, BOB, "now")
+    outcome = await made.reconcile(name)
+    assert isinstance(outcome, After)
+    assert "frozen" in outcome.reason
+    assert await made.intents("n1") == []
+    await thaw(made.ledger, BOB, "go on")
+    await made.reconcile(name)
+    assert len(await made.intents("n1")) == 1
+
+
+async def test_killed_before_it_was_written_that_it_began_it_does_not_undo_a_newer_intent(
+    store: Store, clock: ManualClock
+) -> None:
+    """The next life can't know that the action was taken: its key tells."""
+    made = await house(store, clock)
+    name = await proposed(made)
+    await made.advice.desk.approve(name, ALICE, SAID)
+    dying = DyingStore(store, 1, made=True, counts=touches("resources/Node/"))
+    first = await House(dying, clock, {"p.yaml": policy()}, bus=made.bus).open()
+    with pytest.raises(Died):
+        await first.reconcile(name)
+    assert len(await made.intents("n1")) == 1
+    await made.set_desired("n1", "in_service", BOB)
+    second = await House(store, clock, {"p.yaml": policy()}, bus=made.bus).open()
+    await second.reconcile(name)
+    assert (await made.node("n1")).desired_status == "in_service"
+    assert len(await made.intents("n1")) == 1
+    assert (await made.the_one()).status == "superseded"
 
 
 async def test_somebody_elses_newer_intent_overtakes_it_and_is_no_failure(

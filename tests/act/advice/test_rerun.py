@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 from advice_house import CADENCE_S, policy
-from deciding import rules
 
 from steersman.act.advice.rerun import Rerun, Said, compare
 from steersman.act.lifecycle import Lifecycles
+from steersman.decide import PolicyRules
 from steersman.kernel.clock import ManualClock, using_clock
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.entity import EntityType
@@ -79,7 +79,7 @@ async def run(path: Path, text: str) -> Rerun:
                 clock,
                 store,
                 Ledger(store, clock, lifecycles),
-                rules(),
+                PolicyRules(),
                 {"p.yaml": text},
                 lambda table: lifecycles.machine(table).lifecycle,
             )
