@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from steersman.kinds.command import Actor, Draw, Terms
@@ -11,6 +13,8 @@ from steersman.kinds.plane_resources import FREEZE_LIFECYCLE, POLICY_LIFECYCLE
 from steersman.kinds.policy import RECOMMENDATION_LIFECYCLE
 from steersman.kinds.refusal import UnknownLifecycle
 from steersman.kinds.state import NodeState, ResourceRef
+from steersman.state.ledger.guard import GuardedStore
+from steersman.store.api import Condition, Store, StoreUnavailable, Write
 
 ALICE = Actor("user:alice", ("operator",))
 BOB = Actor("user:bob", ("operator", "admin"))
@@ -38,6 +42,32 @@ transitions:
 """
 )
 NEXT = Lifecycle.from_map({"idle": ["working"], "working": ["idle"]}, name="box", version="2")
+
+
+class MeddledStore(GuardedStore):
+    """A real store at whose commits something happens: `before_commit` is awaited once, after whoever commits
+    has read and judged; `waits` lets commits come at the same moment; `loses` takes the answer away."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._inner = store
+        self.before_commit: Callable[[], Awaitable[object]] | None = None
+        self.waits: asyncio.Barrier | None = None
+        self.loses = False
+
+    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
+        first, self.before_commit = self.before_commit, None
+        if first is not None:
+            await first()
+        barrier = self.waits
+        if barrier is not None:
+            await barrier.wait()
+            self.waits = None
+        revision = await self._inner.commit(conditions, writes)
+        if self.loses:
+            self.loses = False
+            raise StoreUnavailable("the answer was lost")
+        return revision
 
 
 class Tables:

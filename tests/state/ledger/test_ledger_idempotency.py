@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ledger_house import ALICE, BOB, NODE, node, ref, tables
+from ledger_house import ALICE, BOB, NODE, MeddledStore, node, ref, tables
 
 from steersman.kernel.clock import ManualClock
 from steersman.kernel.ids import seeded_rng
@@ -119,12 +119,36 @@ async def test_answers_go_after_their_time(store: Store, ledger: Ledger, clock: 
     assert not (await ledger.set_desired(NODE, ALICE, "busy", late)).replayed, "and a new lease is taken"
 
 
-async def test_a_full_lease_is_followed_by_another(
-    store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(idempotency, "ANSWERS_PER_LEASE", 3)
+async def test_a_full_lease_is_followed_by_another(store: Store, clock: ManualClock) -> None:
+    leases = idempotency.AnswerLeases(store, clock, answers_max=3)
+    given = [await leases.next() for _ in range(10)]
+    assert [given.count(lease) for lease in dict.fromkeys(given)] == [3, 3, 3, 1]
+
+
+async def test_every_answer_hangs_on_a_lease_that_many_share(store: Store, ledger: Ledger) -> None:
+    """Else it would be kept for ever."""
     for number in range(10):
         await ledger.create(node(f"n{number}"), ALICE, Terms(idempotency_key=str(number)))
+    assert (await ledger.set_desired(NODE, ALICE, None, Terms(idempotency_key="nothing"))).unchanged
     leases = [record.lease for record in (await store.list(IDEMPOTENCY)).records]
-    assert len(set(leases)) == 4
+    assert len(leases) == 11
     assert None not in leases
+    assert len(set(leases)) == 1
+
+
+async def test_one_key_for_two_resources_at_the_same_moment_is_good_for_one(
+    store: Store, clock: ManualClock
+) -> None:
+    """Neither of two processes finds the other's answer when it looks; the commit does."""
+    meddled = MeddledStore(store)
+    here, there = Ledger(meddled, clock, tables()), Ledger(store, clock, tables())
+    await there.create(node("n1"), ALICE)
+    await there.create(node("n2"), ALICE)
+
+    async def first() -> None:
+        await there.transition(ref("n2"), ALICE, event="start", terms=KEY)
+
+    meddled.before_commit = first
+    with pytest.raises(IdempotencyMismatch):
+        await here.transition(ref("n1"), ALICE, event="start", terms=KEY)
+    assert [(await here.get(ref(name))).status for name in ("n1", "n2")] == ["idle", "busy"]

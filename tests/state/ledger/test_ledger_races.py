@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from ledger_house import ALICE, BOB, ENGINE, NODE, draw, node, ref, tables
+from ledger_house import ALICE, BOB, ENGINE, NODE, MeddledStore, draw, node, ref, tables
 
 from steersman.kernel.clock import ManualClock
 from steersman.kinds.axes import Hold
 from steersman.kinds.command import Draw, Terms, Written
 from steersman.kinds.plane_resources import FreezeState
-from steersman.kinds.refusal import BudgetExhausted, Frozen, VersionConflict
+from steersman.kinds.refusal import BudgetExhausted, Fenced, Frozen, VersionConflict
 from steersman.kinds.state import NodeState, ResourceRef
 from steersman.state.ledger import Ledger
 from steersman.state.ledger.budgets import read_account
@@ -159,6 +159,48 @@ async def test_no_action_is_committed_behind_a_freeze(
 
     frozen, *acted = await asyncio.gather(freeze(), *(act(number) for number in range(50)))
     assert max(acted) < frozen
+
+
+async def test_a_freeze_between_judging_and_writing_stops_the_action(
+    store: Store, ledger: Ledger, clock: ManualClock
+) -> None:
+    meddled = MeddledStore(store)
+    acting = Ledger(meddled, clock, tables())
+    await ledger.create(FreezeState(id="plane", lifecycle_table="freeze"), BOB)
+    await ledger.create(node(), ALICE)
+    meddled.before_commit = lambda: ledger.transition(FREEZE, BOB, event="freeze", terms=WHY)
+    with pytest.raises(Frozen):
+        await acting.set_desired(NODE, ENGINE, "busy", Terms(acting=True))
+    assert (await ledger.get(NODE)).version == 1
+
+
+async def test_the_switch_itself_that_comes_to_be_between_judging_and_writing_counts(
+    store: Store, ledger: Ledger, clock: ManualClock
+) -> None:
+    """A plane without a switch yet: that there is none is read, and held to, too."""
+    meddled = MeddledStore(store)
+    acting = Ledger(meddled, clock, tables())
+    await ledger.create(node(), ALICE)
+
+    async def frozen_from_the_first() -> None:
+        await ledger.create(FreezeState(id="plane", lifecycle_table="freeze"), BOB)
+        await ledger.transition(FREEZE, BOB, event="freeze", terms=WHY)
+
+    meddled.before_commit = frozen_from_the_first
+    with pytest.raises(Frozen):
+        await acting.set_desired(NODE, ENGINE, "busy", Terms(acting=True))
+
+
+async def test_a_stale_fence_is_refused_in_a_resource_made_anew(ledger: Ledger) -> None:
+    """Also where all looks as it did in its former life: epochs go on over a deletion."""
+    await ledger.create(node(), ALICE)
+    epoch = (await ledger.claim(NODE, ENGINE)).state.epoch
+    await ledger.delete(NODE, BOB)
+    await ledger.create(node(), ALICE)
+    for fence in range(epoch + 1):
+        with pytest.raises(Fenced):
+            await ledger.transition(NODE, ENGINE, event="start", terms=Terms(fence=fence))
+    assert (await ledger.get(NODE)).status == "idle"
 
 
 async def test_a_picture_that_is_old_is_never_written_on(

@@ -9,7 +9,8 @@ from steersman.kernel.errors import InvalidInput
 from steersman.kinds.plane_resources import FreezeState
 from steersman.kinds.refusal import ResourceNotFound, UnknownResourceKind
 from steersman.kinds.state import RefInvalid, ResourceRef
-from steersman.state.ledger import Ledger, ResourcePage, Selection, keys, reading
+from steersman.state.ledger import Ledger, ResourcePage, Selection, keys
+from steersman.state.ledger.reading import PAGE_MAX, Reading
 from steersman.state.ledger.rows import RecordDamaged
 from steersman.store.api import Compacted, Put, Store
 
@@ -46,28 +47,30 @@ async def test_the_last_page_ends(ledger: Ledger) -> None:
     assert (await ledger.list("Session")).items == ()
 
 
-async def test_a_selection_narrows(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_selection_narrows(store: Store, ledger: Ledger) -> None:
     await fleet(ledger, 25)
     await ledger.transition(ref("n004"), ALICE, event="start")
     await ledger.set_desired(ref("n007"), ALICE, "busy")
     await ledger.change_spec(ref("n008"), ALICE, owner_id="team")
-    monkeypatch.setattr(reading, "SCAN_STEP", 4)
+    few_at_a_time = Reading(store, scan_step=4)
 
     async def found(selection: Selection) -> list[str]:
-        return await ids(await ledger.list("Node", selection=selection))
+        return await ids(await few_at_a_time.list("Node", 100, None, selection))
 
     assert await found(Selection(status=("busy",))) == ["n004"]
     assert await found(Selection(desired=("busy",), labels={"rack": "r1"})) == ["n007"]
     assert await found(Selection(desired=("busy",), labels={"rack": "r0"})) == []
     assert await found(Selection(converged=False)) == ["n007"]
     assert await found(Selection(owner_id="team")) == ["n008"]
-    page = await ledger.list("Node", limit=5, selection=Selection(labels={"rack": "r0"}))
-    rest = await ledger.list("Node", limit=50, after=page.after, selection=Selection(labels={"rack": "r0"}))
+    page = await few_at_a_time.list("Node", 5, None, Selection(labels={"rack": "r0"}))
+    rest = await few_at_a_time.list("Node", 50, page.after, Selection(labels={"rack": "r0"}))
     assert await ids(page) + await ids(rest) == [f"n{number:03d}" for number in range(0, 25, 2)]
-    monkeypatch.setattr(reading, "SCAN_MAX", 8)
-    short = await ledger.list("Node", selection=Selection(status=("busy",), labels={"rack": "r1"}))
+    bounded = Reading(store, scan_step=4, scan_max=8)
+    last = Selection(labels={"rack": "r0"}, owner_id="team")
+    short = await bounded.list("Node", 100, None, last)
     assert short.items == ()
     assert short.after is not None, "it looked at as much as it may"
+    assert await ids(await bounded.list("Node", 100, short.after, last)) == ["n008"]
 
 
 async def test_all_kinds_together(ledger: Ledger) -> None:
@@ -82,7 +85,7 @@ async def test_a_cursor_that_is_none_is_refused(ledger: Ledger, store: Store) ->
     for text in ("", "x", "1", "1:history/", "-1:resources/Node/a", "9" * 30 + ":resources/Node/a"):
         with pytest.raises(InvalidInput):
             await ledger.list("Node", after=text)
-    for limit in (0, reading.PAGE_MAX + 1):
+    for limit in (0, PAGE_MAX + 1):
         with pytest.raises(InvalidInput):
             await ledger.list("Node", limit=limit)
     with pytest.raises(UnknownResourceKind, match="did you mean Node"):

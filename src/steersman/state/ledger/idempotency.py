@@ -76,11 +76,13 @@ def replay(record: Record, printed: str, key: str) -> Written:
 
 
 class AnswerLeases:
-    """The lease that new answers hang on; a new one when it is full or half its time has passed."""
+    """The lease that new answers hang on; a new one when `answers_max` hang on it or half its time has
+    passed."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, *, answers_max: int = ANSWERS_PER_LEASE) -> None:
         self._store = store
         self._clock = clock
+        self._answers_max = answers_max
         self._lease: Lease | None = None
         self._since_s = 0.0
         self._used = 0
@@ -103,4 +105,4 @@ class AnswerLeases:
 
     def _is_used_up(self) -> bool:
         old = self._clock.monotonic() - self._since_s >= LEASE_S - ANSWER_KEPT_S
-        return old or self._used >= ANSWERS_PER_LEASE
+        return old or self._used >= self._answers_max

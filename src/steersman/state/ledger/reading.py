@@ -103,10 +103,13 @@ async def not_found(store: Store, ref: ResourceRef) -> ResourceNotFound:
 
 
 class Reading:
-    """Reads of one store."""
+    """Reads of one store. A filtered page looks at `scan_step` records at a time, and at `scan_max` or a few
+    more in all."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, scan_step: int = SCAN_STEP, scan_max: int = SCAN_MAX) -> None:
         self._store = store
+        self._scan_step = scan_step
+        self._scan_max = scan_max
 
     async def load(self, ref: ResourceRef) -> Loaded | None:
         """The resource with what a commit on it must know. Raises `UnknownResourceKind`, `RecordDamaged`."""
@@ -139,7 +142,7 @@ class Reading:
         problems: list[Damage] = []
         looked_at = 0
         while True:
-            step = limit if selection is EVERYTHING else SCAN_STEP
+            step = limit if selection is EVERYTHING else self._scan_step
             page: Page = await self._store.list(prefix, limit=step, after=place, revision=revision)
             revision = page.revision
             for number, record in enumerate(page.records):
@@ -149,7 +152,7 @@ class Reading:
                     more = number + 1 < len(page.records) or page.after is not None
                     return _page(items, problems, revision, place if more else None)
             looked_at += len(page.records)
-            if page.after is None or looked_at >= SCAN_MAX:
+            if page.after is None or looked_at >= self._scan_max:
                 return _page(items, problems, revision, page.after)
             place = page.after
 
