@@ -138,6 +138,19 @@ def test_a_node_that_is_not_managed(managed: Plane, open_page: Open) -> None:
     expect(page.locator("main")).to_contain_text("No node of this name is managed")
 
 
+def test_the_freeze_switch_and_all_views_are_in_reach_on_a_narrow_screen(
+    managed: Plane, open_page: Open
+) -> None:
+    page = open_page(managed, "#/nodes")
+    page.set_viewport_size({"width": NARROW_PX, "height": 800})
+    live(page)
+    for role, name in (("button", "Freeze"), ("link", "Sources"), ("link", "Recommendations")):
+        box = page.get_by_role(role, name=name, exact=True).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= NARROW_PX
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["wide", "narrow"])
 def test_it_is_accessible_and_fits_at_any_width(
