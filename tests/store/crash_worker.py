@@ -1,30 +1,22 @@
 """The program that test_crash.py kills: many writers on one store, telling on a pipe what was acknowledged.
 
-It prints a line for each commit that returned, after it returned, with one unbuffered write, so that a line
-that arrives whole was acknowledged before the kill. Values say who wrote what and in which order.
-
-For each line `path run seed` on its input it forks a child that does this until it is killed. Forking saves
-the start of a Python interpreter for each of hundreds of kills; what is killed is a whole process.
+It tells a line for each commit that returned, after it returned. Values say who wrote what and in which
+order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import Rng, seeded_rng
 from steersman.store.api import Conflict, Delete, Put, Write
 from steersman.store.sqlite import SqliteStore
+from steersman.testing.killing import serve, tell
 
 WRITERS = 32
 BALLAST_BYTES = 3_000
-
-
-def tell(line: str) -> None:
-    os.write(1, line.encode() + b"\n")
 
 
 async def write(store: SqliteStore, run: int, writer: int, rng: Rng) -> None:
@@ -77,18 +69,5 @@ async def main(path: Path, run: int, seed: int) -> None:
             group.create_task(lease_and_compact(store, seeded_rng(seed)))
 
 
-def serve() -> None:
-    """Fork a child for each line of input; say its pid, and when it is dead."""
-    for line in sys.stdin:
-        path, run, seed = line.split()
-        pid = os.fork()
-        if pid == 0:
-            asyncio.run(main(Path(path), int(run), int(seed)))
-            os._exit(0)
-        tell(f"pid {pid}")
-        _, status = os.waitpid(pid, 0)
-        tell(f"dead {status}")
-
-
 if __name__ == "__main__":
-    serve()
+    serve(main)

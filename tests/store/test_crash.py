@@ -7,12 +7,7 @@ CHAOS_SEED repeats other rounds: a failure names its seed.
 from __future__ import annotations
 
 import os
-import select
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,17 +15,17 @@ import pytest
 from msgspec import Struct, field
 
 from steersman.kernel.clock import ManualClock
-from steersman.kernel.ids import Rng, seeded_rng
+from steersman.kernel.ids import seeded_rng
 from steersman.store.api import Compacted, Event
 from steersman.store.sqlite import SqliteStore
 from steersman.store.sqlite.batch import ROWS_PER_REVISION
+from steersman.testing.killing import Worker
 from steersman.testing.store_expect import take
 
 KILLS_PER_FILE = int(os.environ.get("CHAOS_KILLS", "20"))
 FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 FILES = 10
 RUN_MAX_S = 0.25
-EARLY_KILL_MAX_S = 0.03
 EARLY_KILLS = 0.2
 """This share falls into opening: migration, recovery of the last crash, the first commits."""
 
@@ -54,64 +49,9 @@ class Known(Struct):
     kills: int = 0
 
 
-class Worker:
-    """The program to kill."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crash_worker.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
-        self._pending = b""
-
-    def close(self) -> None:
-        self._input.close()
-        self._process.wait(timeout=30)
-        self._output.close()
-
-    def run_and_kill(self, path: Path, run: int, rng: Rng) -> list[list[str]]:
-        """Let it work on the file for a random while, kill it; the lines that it got out."""
-        self._input.write(f"{path} {run} {int(rng.random() * 1e6)}\n".encode())
-        self._input.flush()
-        pid = int(self._line(None)[1])  # type: ignore[index]  # without a deadline there is a line
-        lines: list[list[str]] = []
-        if rng.random() < EARLY_KILLS:
-            deadline = time.monotonic() + rng.uniform(0, EARLY_KILL_MAX_S)
-        else:
-            first = self._line(None)
-            assert first is not None
-            assert first[0] == "open", first
-            lines.append(first)
-            deadline = time.monotonic() + rng.uniform(0, RUN_MAX_S)
-        while (line := self._line(deadline)) is not None:
-            assert line[0] != "dead", f"the worker ended by itself: {line}"
-            lines.append(line)
-        os.kill(pid, signal.SIGKILL)
-        while (line := self._line(None)) is not None and line[0] != "dead":
-            lines.append(line)
-        assert line == ["dead", str(int(signal.SIGKILL))]
-        return lines
-
-    def _line(self, deadline: float | None) -> list[str] | None:
-        """The next line's words; None once the deadline has passed."""
-        while b"\n" not in self._pending:
-            wait_s = None if deadline is None else deadline - time.monotonic()
-            if wait_s is not None and (wait_s <= 0 or not select.select([self._output], [], [], wait_s)[0]):
-                return None
-            data = os.read(self._output.fileno(), 1 << 16)
-            assert data, "the worker is gone"
-            self._pending += data
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line.decode().split()
-
-
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    worker = Worker()
+    worker = Worker(Path(__file__).with_name("crash_worker.py"))
     yield worker
     worker.close()
 
@@ -246,7 +186,7 @@ async def test_nothing_acknowledged_is_lost(seed: int, tmp_path: Path, worker: W
     known = Known()
     total = 0
     for run in range(KILLS_PER_FILE):
-        lines = worker.run_and_kill(path, run, rng)
+        lines = worker.run_and_kill(path, run, rng, run_max_s=RUN_MAX_S, early=EARLY_KILLS)
         total += sum(line[0] == "ack" for line in lines)
         note(known, lines)
         await verify(path, known)

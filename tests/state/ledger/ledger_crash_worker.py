@@ -1,14 +1,11 @@
 """The program that test_ledger_crash.py kills: many askers of one Ledger, telling what was acknowledged.
 
-For each line `path run seed` on its input it forks a child that works on that store until it is killed. The
-line `ack Kind/id seq hash revision` is written, unbuffered, after the answer came.
+The line `ack Kind/id seq hash revision` is told after the answer came.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 
 from ledger_house import ALICE, draw, node, ref, tables
@@ -20,13 +17,10 @@ from steersman.kinds.command import Terms, Written
 from steersman.kinds.refusal import ResourceNotFound
 from steersman.state.ledger import Ledger
 from steersman.store.sqlite import SqliteStore
+from steersman.testing.killing import serve, tell
 
 WRITERS = 24
 NODES = 8
-
-
-def tell(line: str) -> None:
-    os.write(1, line.encode() + b"\n")
 
 
 async def ask(ledger: Ledger, name: str, rng: Rng, key: str) -> Written:
@@ -69,18 +63,5 @@ async def main(path: Path, run: int, seed: int) -> None:
                 group.create_task(write(ledger, run, writer, seeded_rng(seed * 1000 + writer)))
 
 
-def serve() -> None:
-    """Fork a child for each line of input; say its pid, and when it is dead."""
-    for line in sys.stdin:
-        path, run, seed = line.split()
-        pid = os.fork()
-        if pid == 0:
-            asyncio.run(main(Path(path), int(run), int(seed)))
-            os._exit(0)
-        tell(f"pid {pid}")
-        _, status = os.waitpid(pid, 0)
-        tell(f"dead {status}")
-
-
 if __name__ == "__main__":
-    serve()
+    serve(main)

@@ -6,18 +6,13 @@ A few kills in CI; `make chaos` sets CHAOS_KILLS for more, and CHAOS_SEED for ot
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from steersman.kernel.clock import ManualClock
-from steersman.kernel.ids import Rng, seeded_rng
+from steersman.kernel.ids import seeded_rng
 from steersman.kinds.state import ResourceRef
 from steersman.state.ledger import keys, rows
 from steersman.state.ledger.budgets import read_account
@@ -25,6 +20,7 @@ from steersman.state.ledger.reading import read_event
 from steersman.state.ledger.verify import verify_store
 from steersman.store.api import Store
 from steersman.store.sqlite import SqliteStore
+from steersman.testing.killing import Worker
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
 FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -34,47 +30,9 @@ RUN_MAX_S = 0.3
 Acks = dict[tuple[ResourceRef, int], str]
 
 
-class Worker:
-    """The program to kill."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ledger_crash_worker.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    @property
-    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
-
-    def close(self) -> None:
-        told, said = self._pipes
-        told.close()
-        self._process.wait(timeout=30)
-        said.close()
-
-    def run_and_kill(self, path: Path, run: int, rng: Rng) -> list[list[str]]:
-        """Let it work on the file for a random while, kill it; the lines that it got out."""
-        told, said = self._pipes
-        told.write(f"{path} {run} {int(rng.random() * 1e6)}\n".encode())
-        told.flush()
-        pid = int(said.readline().split()[1])
-        assert said.readline() == b"open\n"
-        time.sleep(rng.uniform(0, RUN_MAX_S))
-        os.kill(pid, signal.SIGKILL)
-        lines: list[list[str]] = []
-        while (line := said.readline().decode().split())[0] != "dead":
-            lines.append(line)
-        assert line == ["dead", str(int(signal.SIGKILL))]
-        return lines
-
-
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    worker = Worker()
+    worker = Worker(Path(__file__).with_name("ledger_crash_worker.py"))
     yield worker
     worker.close()
 
@@ -123,8 +81,9 @@ async def test_nothing_that_the_ledger_acknowledged_is_lost(
     acks: Acks = {}
     written = 0
     for run in range(KILLS):
-        for _, ref, seq, hashed, _ in worker.run_and_kill(path, run, rng):
-            acks[ResourceRef.parse(ref), int(seq)] = hashed
+        for word, *told in worker.run_and_kill(path, run, rng, run_max_s=RUN_MAX_S):
+            if word == "ack":
+                acks[ResourceRef.parse(told[0]), int(told[1])] = told[2]
         async with SqliteStore(path, clock=ManualClock(), rng=seeded_rng(0)) as store:
             report = await verify_store(store)
             assert report.ok, report.problems
