@@ -6,6 +6,7 @@ know whether the effect took place; the engine then asks `observe` before it tri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -34,7 +35,8 @@ class StepCall(Struct, frozen=True, kw_only=True):
 
     `key` is `operation/step/attempt`: the same for every repetition of this attempt, different for any other.
     A handler with an effect passes it on as its idempotency key. `inputs` are filled in: no expression is
-    left in them.
+    left in them. `site` is where the attempt was begun (`StepHandler.site` of then); empty where that is no
+    matter, or was not kept.
     """
 
     key: str
@@ -46,6 +48,15 @@ class StepCall(Struct, frozen=True, kw_only=True):
     attempt: int
     timeout_s: float
     inputs: dict[str, Any] = field(default_factory=dict[str, Any])
+    site: str = ""
+
+
+class KeptAttempt(Struct, frozen=True):
+    """An attempt that was begun at this site and of which something is kept here. `call` has neither inputs
+    nor a time-out: what was begun is found by its key."""
+
+    call: StepCall
+    alive: bool
 
 
 class StepResult(Struct, frozen=True, kw_only=True):
@@ -71,7 +82,16 @@ class Later(Struct, frozen=True):
 
 
 class StepHandler(Protocol):
-    """What carries out the steps that name it (`uses: process`)."""
+    """What carries out the steps that name it (`uses: process`).
+
+    A handler whose effects only this machine can see says so by `site`, and keeps what it began until
+    `settle`: so that no attempt is taken for one that never began, by whom and however late it is asked.
+    """
+
+    async def site(self) -> str:
+        """Where attempts that are begun now can be observed and ended: only where this says the same, over
+        restarts. Empty where it is no matter who asks. Raises OSError where it can't be kept."""
+        ...
 
     def check(self, inputs: dict[str, Any]) -> None:
         """Refuse inputs that can't be right, when the pipeline is loaded. A `Later` at any place is right as
@@ -84,9 +104,18 @@ class StepHandler(Protocol):
 
     async def observe(self, call: StepCall) -> StepResult | None:
         """Find out what became of an attempt that was begun and whose end nobody saw. None where it certainly
-        never began, so that it may be run; UNCERTAIN where even that can't be told."""
+        never began, so that it may be run; UNCERTAIN where even that can't be told, as for another site's."""
         ...
 
     async def cancel(self, call: StepCall) -> None:
-        """End what the attempt started, if anything. Repeating it does nothing."""
+        """End what the attempt started, if anything. Repeating it does nothing. Raises where it can't, as
+        from another site."""
+        ...
+
+    async def settle(self, call: StepCall) -> None:
+        """The attempt's end is on record for good: what is kept of it may go. Repeating it does nothing."""
+        ...
+
+    async def kept(self) -> Sequence[KeptAttempt]:
+        """Attempts begun at this site that are not settled, under way or over."""
         ...

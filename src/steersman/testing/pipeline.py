@@ -9,7 +9,7 @@ and that each end is the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from steersman.kinds.command import LOOP, Actor
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.phase import LifecyclePhase
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
-from steersman.kinds.step import StepCall, StepOutcome, StepResult
+from steersman.kinds.step import KeptAttempt, StepCall, StepOutcome, StepResult
 from steersman.state.ledger import Ledger
 from steersman.store.api import Store
 from steersman.testing.dying import Died, die_at_each, touches
@@ -66,6 +66,7 @@ class Effects:
         self.lost = lost
         self.effects: list[str] = []
         self.cancelled: list[str] = []
+        self.settled: list[str] = []
         self.done: dict[str, StepResult] = {}
 
     def check(self, inputs: dict[str, Any]) -> None:
@@ -87,6 +88,18 @@ class Effects:
     async def cancel(self, call: StepCall) -> None:
         """Note that it was told to end."""
         self.cancelled.append(call.key)
+
+    async def site(self) -> str:
+        """Effects can be seen from anywhere."""
+        return ""
+
+    async def settle(self, call: StepCall) -> None:
+        """Note that its end is on record."""
+        self.settled.append(call.key)
+
+    async def kept(self) -> Sequence[KeptAttempt]:
+        """None: who comes later finds them by their keys."""
+        return ()
 
     def count(self, step: str) -> int:
         """How often a step took effect, over all attempts."""

@@ -9,14 +9,17 @@ import stat
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from steersman.drivers.process import CommandInvalid, ProcessSteps
 from steersman.drivers.process.folder import RunFolder, Standing, start_ticks, sweep
-from steersman.kernel.clock import SystemClock
+from steersman.drivers.process.site import ForeignSite
+from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import Later, StepCall, StepOutcome, StepResult
 
@@ -319,16 +322,90 @@ async def test_dying_before_the_command_was_there_is_never_begun(
     assert (tmp_path / "effects").read_text() == "x\n"
 
 
-def test_old_runs_are_removed(steps: ProcessSteps, tmp_path: Path) -> None:
-    for number in range(4):
-        asyncio.run(steps.run(call(["true"], key=f"op/s{number}/1")))
-    runs = sorted((tmp_path / "runs").iterdir())
-    now_s = (runs[0] / "exit").stat().st_mtime
-    (runs[0] / "told").unlink()
-    assert sweep(tmp_path, now_s=now_s + 5, told_s=10, untold_s=100, runs_max=10) == 0
-    assert sweep(tmp_path, now_s=now_s + 50, told_s=10, untold_s=100, runs_max=10) == 3
-    assert sorted((tmp_path / "runs").iterdir()) == runs[:1], "one whose end nobody asked for is kept longer"
-    assert sweep(tmp_path, now_s=now_s + 500, told_s=10, untold_s=100, runs_max=10) == 1
+async def test_a_run_goes_only_once_its_end_is_on_record(steps: ProcessSteps, tmp_path: Path) -> None:
+    asks = [call(["true"], key=f"op/s{number}/1") for number in range(4)]
+    for ask in asks:
+        await steps.run(ask)
+    for ask in asks[1:]:
+        await steps.settle(ask)
+    (tmp_path / "runs" / "nothing").mkdir()
+    runs = RunFolder(tmp_path, asks[0].key)
+    now_s = (RunFolder(tmp_path, asks[1].key).path / "told").stat().st_mtime
+    bounds: dict[str, Any] = {"told_s": 10, "empty_s": 100, "runs_max": 10}
+    assert await asyncio.to_thread(lambda: sweep(tmp_path, now_s=now_s + 5, **bounds)) == 0
+    assert await asyncio.to_thread(lambda: sweep(tmp_path, now_s=now_s + 50, **bounds)) == 3
+    assert await asyncio.to_thread(lambda: sweep(tmp_path, now_s=now_s + 500, **bounds)) == 1
+    few = {**bounds, "runs_max": 0}
+    assert await asyncio.to_thread(lambda: sweep(tmp_path, now_s=now_s + 1e9, **few)) == 0
+    assert list((tmp_path / "runs").iterdir()) == [runs.path], "its end is on record nowhere else"
+
+
+async def test_a_plane_that_was_down_for_long_repeats_nothing(tmp_path: Path) -> None:
+    """It died between the end of the command and its own record of it."""
+    ask = call(["sh", "-c", f"echo x >> {tmp_path}/effects"])
+    await ProcessSteps(tmp_path, SystemClock()).run(ask)
+    later = ManualClock(SystemClock().now() + timedelta(days=400))
+    after = ProcessSteps(tmp_path, later)
+    other = asyncio.ensure_future(after.run(call(["true"], key="op-2/other/1")))  # it begins with a clean-up
+    while not other.done():
+        later.advance(1)
+        await asyncio.sleep(0.01)
+    seen = await after.observe(ask)
+    assert seen is not None
+    assert seen.outcome is StepOutcome.SUCCEEDED
+    assert (tmp_path / "effects").read_text() == "x\n"
+
+
+async def test_another_site_never_says_that_it_never_began(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    one, two = ProcessSteps(here, SystemClock()), ProcessSteps(there, SystemClock())
+    ask = replace(call(["sh", "-c", f"echo x >> {tmp_path}/effects"]), site=await one.site())
+    assert await one.observe(ask) is None
+    for told in (await two.observe(ask), await two.run(ask)):
+        assert told is not None
+        assert told.outcome is StepOutcome.UNCERTAIN
+        assert await one.site() in told.detail
+    with pytest.raises(ForeignSite):
+        await two.cancel(ask)
+    assert not (tmp_path / "effects").exists()
+    assert (await one.run(ask)).outcome is StepOutcome.SUCCEEDED
+
+
+async def test_a_site_outlives_restarts_and_is_the_machine_and_the_folder(tmp_path: Path) -> None:
+    for machine in ("a", "b"):
+        (tmp_path / machine).write_text(f"{machine}\n")
+
+    async def site(folder: str, machine: str) -> str:
+        steps = ProcessSteps(tmp_path / folder, SystemClock(), machine_id=tmp_path / machine)
+        return await steps.site()
+
+    first = await site("x", "a")
+    assert await site("x", "a") == first
+    assert len({first, await site("x", "b"), await site("y", "a"), await site("x", "none")}) == 4
+    assert stat.S_IMODE((tmp_path / "x" / "site").stat().st_mode) == 0o600
+    (tmp_path / "x" / "site").write_text("")
+    with pytest.raises(ValueError, match="no name of a site"):
+        await site("x", "a")
+
+
+async def test_what_is_kept_is_what_was_begun_and_not_settled(steps: ProcessSteps, tmp_path: Path) -> None:
+    over, alive = call(["true"], key="op-1/over/1"), call(["sleep", "60"], key="op-1/alive/1", timeout_s=60)
+    await steps.run(over)
+    task = asyncio.ensure_future(steps.run(alive))
+    await until(lambda: RunFolder(tmp_path, alive.key).read("started"))
+    kept = {one.call.key: one for one in await ProcessSteps(tmp_path, SystemClock()).kept()}
+    assert {key: one.alive for key, one in kept.items()} == {over.key: False, alive.key: True}
+    told = kept[over.key].call
+    assert (told.resource, told.operation, told.epoch, told.phase) == (over.resource, "op-1", 3, "drain")
+    await steps.settle(over)
+    await steps.settle(alive)
+    assert [one.call.key for one in await steps.kept()] == [alive.key], "what is alive is ended first"
+    await asyncio.gather(steps.cancel(alive), steps.cancel(alive), steps.cancel(alive))
+    await task
+    await steps.settle(alive)
+    assert await steps.kept() == []
+    await steps.settle(call(["true"], key="op-9/never/1"))
+    assert not RunFolder(tmp_path, "op-9/never/1").path.exists()
 
 
 async def test_json_output(steps: ProcessSteps) -> None:

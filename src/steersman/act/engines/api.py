@@ -7,6 +7,7 @@ goes on from the progress. What was done once is not done again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -62,4 +63,9 @@ class PhaseEngine(Protocol):
 
     async def cancel(self, run: PhaseRun, reason: str) -> PhaseReport:
         """End what is under way."""
+        ...
+
+    async def tend(self, phase_of: Callable[[ResourceState, str], LifecyclePhase | None]) -> int:
+        """Look after what was begun here, whosever the resource is now: end what is over on record (also
+        where the resource is gone), hand over what has ended and is awaited. How much it was."""
         ...

@@ -3,10 +3,12 @@
 In `<state folder>/runs/<key>/`, all 0700 and 0600:
 
 - `lock`: held (flock) by whoever begins the run, handed on to the wrapper, free when that is dead;
-- `begun`: made before anything is started, and never twice; with the digest of the command;
+- `begun`: made before anything is started, and never twice; with the digest of the command, and whose it is;
 - `started`: written by the wrapper when the command is there and has not run yet;
 - `stdout`, `stderr`: beginning and end of what it wrote; `exit`: how it ended, whole or not there;
-- `refused`: the attempt was cancelled before it began, and never begins; `told`: its end was handed over.
+- `refused`: the attempt was cancelled before it began, and never begins;
+- `told`: its end is on record. Only then may the folder go: who finds no folder takes the run for one that
+  never began.
 
 Everything here blocks, and is called in a thread.
 """
@@ -93,8 +95,9 @@ class RunFolder:
             return Standing.UNKNOWN
         return Standing.REFUSED if (self.path / "refused").exists() else Standing.NEVER
 
-    def begin(self, spec: Mapping[str, Any], digest: str) -> Standing:
-        """Begin the run where nothing was begun; else say how far it is. Raises `RunConflict`, OSError."""
+    def begin(self, spec: Mapping[str, Any], digest: str, whose: Mapping[str, Any]) -> Standing:
+        """Begin the run where nothing was begun; else say how far it is. `whose`: what finds its owner again
+        (resource, operation, step). Raises `RunConflict`, OSError."""
         make_private(self.path)
         self._check_digest(digest)
         lock = self._lock()
@@ -106,7 +109,8 @@ class RunFolder:
                 return standing
             if not self._check_digest(digest):
                 (self.path / "begun").unlink(missing_ok=True)  # cut off by a crash, so nothing followed it
-                self._mark("begun", {"key": self.key, "digest": digest, "boot_id": boot_id()})
+                said = {"key": self.key, "digest": digest, "boot_id": boot_id()}
+                self._mark("begun", {**whose, **said})
             start_wrapper(self.path, lock, {**spec, "boot_id": boot_id()})
             return Standing.ALIVE
         finally:
@@ -138,11 +142,13 @@ class RunFolder:
                     continue
         return len(found)
 
-    def refuse(self) -> None:
+    def refuse(self, whose: Mapping[str, Any]) -> None:
         """See to it that a run that has not begun never does; one that has is not touched."""
         make_private(self.path)
-        if not (self.path / "refused").exists():
-            self._mark("refused", {"key": self.key})
+        try:
+            self._mark("refused", {**whose, "key": self.key})
+        except FileExistsError:
+            pass  # cancelled before, or by another at this moment
 
     def signal_wrapper(self) -> bool:
         """Ask the wrapper to end everything; whether there was one."""
@@ -185,7 +191,9 @@ class RunFolder:
         return head.decode(errors="replace") + middle + tail.decode(errors="replace")
 
     def mark_told(self) -> None:
-        """Its end was handed over; from now on its age counts."""
+        """Its end is on record; from now on its age counts. One that is alive is left as it is."""
+        if not self.path.exists() or self.standing() is Standing.ALIVE:
+            return
         try:
             (self.path / "told").touch(mode=0o600)
         except OSError:
@@ -233,25 +241,52 @@ def start_wrapper(folder: Path, lock: int, spec: Mapping[str, Any]) -> None:
         raise OSError(f"the wrapper ended with {done.returncode}; see {folder / 'wrapper.log'}")
 
 
-def sweep(folder: Path, *, now_s: float, told_s: float, untold_s: float, runs_max: int) -> int:
-    """Remove runs that ended long ago: those handed over after `told_s`, others after `untold_s`; and the
-    oldest handed over where there are more than `runs_max`. How many went."""
+def list_runs(folder: Path) -> list[Path]:
+    """The folders of all runs; none where there is no such place."""
     try:
         with os.scandir(folder / RUNS) as entries:
-            runs = [Path(entry.path) for entry in entries]
+            return [Path(entry.path) for entry in entries]
+    except FileNotFoundError:
+        return []
+
+
+def kept_runs(folder: Path) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Runs that were begun or refused and are not told, each with whose it is. Raises OSError."""
+    found: list[tuple[RunFolder, dict[str, Any]]] = []
+    for path in list_runs(folder):
+        if (path / "told").exists():
+            continue
+        run = RunFolder(folder, "")
+        run.path = path
+        whose = run.read("begun") or run.read("refused")
+        if whose is not None and isinstance(whose.get("key"), str):
+            run.key = whose["key"]
+            found.append((run, whose))
+    return found
+
+
+def sweep(folder: Path, *, now_s: float, told_s: float, empty_s: float, runs_max: int) -> int:
+    """Remove what nobody asks for any more: runs that are told, after `told_s`, and the oldest of them where
+    there are more than `runs_max` runs; and places where certainly nothing was begun, after `empty_s`. A run
+    that was begun and is not told stays, however old it is. How many went."""
+    try:
+        runs = list_runs(folder)
     except OSError:
         return 0
-    ended: list[tuple[float, Path, bool]] = []
-    for run in runs:
-        try:
-            ended.append(((run / "exit").stat().st_mtime, run, (run / "told").exists()))
-        except OSError:  # no end that anybody saw; older than any time-out before it goes
-            ended.append((_changed_s(run, now_s), run, False))
-    ended.sort(key=lambda entry: entry[0])
-    over = len(runs) - runs_max
+    old: list[tuple[float, Path]] = []
     gone = 0
-    for at_s, run, told in ended:
-        if now_s - at_s > (told_s if told else untold_s) or (told and over > gone):
+    for run in runs:
+        told_at_s = _changed_s(run / "told")
+        if told_at_s is not None:
+            old.append((told_at_s, run))
+        elif not (run / "begun").exists() and not (run / "refused").exists():
+            made_at_s = _changed_s(run)
+            if made_at_s is not None and now_s - made_at_s > empty_s:
+                shutil.rmtree(run, ignore_errors=True)
+                gone += 1
+    over = len(runs) - runs_max
+    for at_s, run in sorted(old):
+        if now_s - at_s > told_s or over > gone:
             shutil.rmtree(run, ignore_errors=True)
             gone += 1
     return gone
@@ -269,11 +304,11 @@ def _carries(pid: int, mark: bytes) -> bool:
         return False
 
 
-def _changed_s(path: Path, otherwise: float) -> float:
+def _changed_s(path: Path) -> float | None:
     try:
         return path.stat().st_mtime
     except OSError:
-        return otherwise
+        return None
 
 
 def folder_name(key: str) -> str:

@@ -10,9 +10,11 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+
+import msgspec
 
 from steersman.drivers.process.command import Command, check_inputs, read_command, user_numbers
 from steersman.drivers.process.folder import (
@@ -22,14 +24,17 @@ from steersman.drivers.process.folder import (
     RunConflict,
     RunFolder,
     Standing,
+    kept_runs,
     sweep,
 )
+from steersman.drivers.process.site import MACHINE_ID, ForeignSite, read_site
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import InvalidInput
+from steersman.kernel.ids import Ids, SortableIds, system_rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.redact import redact_text, shortened_middle
 from steersman.kinds.command import Evidence
-from steersman.kinds.step import StepCall, StepOutcome, StepResult
+from steersman.kinds.step import KeptAttempt, StepCall, StepOutcome, StepResult
 
 POLL_FIRST_S = 0.01
 POLL_MAX_S = 0.5
@@ -37,8 +42,12 @@ POLL_MAX_S = 0.5
 OUTPUT_SHOWN_MAX_CHARS = 4000
 """What of each stream becomes an output of the step; the run's folder has more."""
 KEPT_TOLD_S = 7 * 86_400.0
-KEPT_UNTOLD_S = 90 * 86_400.0
-"""How long the folder of a run is kept: its end handed over, or never asked for."""
+"""How long the folder of a run is kept once its end is on record; before that it stays."""
+KEPT_EMPTY_S = 90 * 86_400.0
+"""How long a place is kept where a crash came before anything was begun."""
+BEGINS_MAX = 3
+"""How often a run is begun that certainly never began: somebody's glance at its lock, or a wrapper that died
+at once, may have been in the way."""
 RUNS_MAX = 2000
 SWEEP_EVERY = 100
 """Runs between two clean-ups; the first one begins with one."""
@@ -47,40 +56,68 @@ _log = get_logger("drivers.process")
 
 
 class ProcessSteps:
-    """See `kinds.step.StepHandler`. `folder` is Steersman's state folder; runs are under `runs/` in it."""
+    """See `kinds.step.StepHandler`. `folder` is Steersman's state folder; runs are under `runs/` in it, and
+    with this machine it is the site. `ids` name a new one; `machine_id` is the file with the machine's id."""
 
-    def __init__(self, folder: Path, clock: Clock, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        environment: Mapping[str, str] | None = None,
+        ids: Ids | None = None,
+        machine_id: Path = MACHINE_ID,
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._environment = os.environ if environment is None else environment
+        self._ids = SortableIds(clock, system_rng()) if ids is None else ids
+        self._machine_id = machine_id
+        self._site = ""
         self._begun = 0
+
+    async def site(self) -> str:
+        """This machine with this state folder."""
+        if not self._site:
+            self._site = await asyncio.to_thread(read_site, self._folder, self._ids, self._machine_id)
+        return self._site
 
     def check(self, inputs: dict[str, Any]) -> None:
         """Raises `CommandInvalid`."""
         check_inputs(inputs)
 
     async def run(self, call: StepCall) -> StepResult:
-        """Run the command, or take up the run of this key."""
+        """Run the command, or take up the run of this key. Another site's is not run here."""
+        foreign = await self._foreign(call)
+        if foreign is not None:
+            return foreign
         try:
             command, spec = await asyncio.to_thread(self._prepare, call)
         except InvalidInput as error:
             return StepResult(outcome=StepOutcome.PERMANENT, detail=error.detail)
         await self._sweep()
         run = RunFolder(self._folder, call.key)
-        try:
-            standing = await asyncio.to_thread(run.begin, spec, command.digest())
-        except RunConflict as error:
-            return StepResult(outcome=StepOutcome.PERMANENT, detail=error.detail)
-        except (OSError, subprocess.SubprocessError) as error:
-            standing = await asyncio.to_thread(run.standing)
-            if standing is not Standing.ALIVE:
-                detail = f"the command could not be begun: {error}"
-                return StepResult(outcome=StepOutcome.TRANSIENT, detail=redact_text(detail))
-        standing = await self._ended(run, standing)
+        standing = Standing.NEVER
+        for _ in range(BEGINS_MAX):
+            try:
+                standing = await asyncio.to_thread(run.begin, spec, command.digest(), whose(call))
+            except RunConflict as error:
+                return StepResult(outcome=StepOutcome.PERMANENT, detail=error.detail)
+            except (OSError, subprocess.SubprocessError) as error:
+                standing = await asyncio.to_thread(run.standing)
+                if standing is not Standing.ALIVE:
+                    detail = f"the command could not be begun: {error}"
+                    return StepResult(outcome=StepOutcome.TRANSIENT, detail=redact_text(detail))
+            standing = await self._ended(run, standing)
+            if standing is not Standing.NEVER:
+                break
         return await self._result(run, standing, command)
 
     async def observe(self, call: StepCall) -> StepResult | None:
-        """What became of it; waits for a run that is alive."""
+        """What became of it; waits for a run that is alive. Of a run at another site nothing can be told."""
+        foreign = await self._foreign(call)
+        if foreign is not None:
+            return foreign
         run = RunFolder(self._folder, call.key)
         standing = await self._ended(run, await asyncio.to_thread(run.standing))
         if standing is Standing.NEVER:
@@ -92,15 +129,44 @@ class ProcessSteps:
         return await self._result(run, standing, command)
 
     async def cancel(self, call: StepCall) -> None:
-        """End the command with all that it started; returns when it has ended."""
+        """End the command with all that it started; returns when it has ended. Raises `ForeignSite`."""
+        foreign = await self._foreign(call)
+        if foreign is not None:
+            raise ForeignSite(foreign.detail, key=call.key, site=call.site, here=await self.site())
         run = RunFolder(self._folder, call.key)
-        await asyncio.to_thread(run.refuse)
+        await asyncio.to_thread(run.refuse, whose(call))
         wait_s = POLL_FIRST_S
         asked = False
         while await asyncio.to_thread(run.standing) is Standing.ALIVE:
             asked = asked or await asyncio.to_thread(run.signal_wrapper)
             await self._clock.sleep(wait_s)
             wait_s = min(POLL_MAX_S, wait_s * 1.5)
+
+    async def settle(self, call: StepCall) -> None:
+        """Its folder may go after `KEPT_TOLD_S`. One that is alive is not touched: it is ended first."""
+        await asyncio.to_thread(RunFolder(self._folder, call.key).mark_told)
+
+    async def kept(self) -> Sequence[KeptAttempt]:
+        """Runs in the state folder that are not settled."""
+        return await asyncio.to_thread(self._kept, await self.site())
+
+    def _kept(self, site: str) -> list[KeptAttempt]:
+        found: list[KeptAttempt] = []
+        for run, said in kept_runs(self._folder):
+            try:
+                call = msgspec.convert({**said, "timeout_s": 0, "site": site}, StepCall)
+            except msgspec.ValidationError as error:
+                _log.warning("run_unreadable", folder=str(run.path), error=str(error))
+                continue
+            found.append(KeptAttempt(call, run.standing() is Standing.ALIVE))
+        return found
+
+    async def _foreign(self, call: StepCall) -> StepResult | None:
+        """What is to be said of an attempt that was begun at another site; None for one of this site."""
+        if not call.site or call.site == (here := await self.site()):
+            return None
+        detail = f"it was begun at site {call.site}, and this is {here}: only there can be told how it ended"
+        return StepResult(outcome=StepOutcome.UNCERTAIN, detail=detail)
 
     async def _ended(self, run: RunFolder, standing: Standing) -> Standing:
         wait_s = POLL_FIRST_S
@@ -175,7 +241,6 @@ class ProcessSteps:
                 outputs["json"] = json.loads(run.stream("stdout", end["omitted"]["stdout"], 0))
             except ValueError:
                 outcome, detail = StepOutcome.PERMANENT, "its standard output is not one JSON value"
-        run.mark_told()
         evidence = Evidence(
             kind="process_exit",
             ref=run.path.name,
@@ -196,7 +261,7 @@ class ProcessSteps:
                     self._folder,
                     now_s=now_s,
                     told_s=KEPT_TOLD_S,
-                    untold_s=KEPT_UNTOLD_S,
+                    empty_s=KEPT_EMPTY_S,
                     runs_max=RUNS_MAX,
                 )
 
@@ -204,6 +269,18 @@ class ProcessSteps:
             if gone:
                 _log.info("runs_removed", count=gone)
         self._begun += 1
+
+
+def whose(call: StepCall) -> dict[str, Any]:
+    """What finds the owner of a run again, as it is kept in its folder."""
+    return {
+        "resource": msgspec.to_builtins(call.resource),
+        "operation": call.operation,
+        "epoch": call.epoch,
+        "phase": call.phase,
+        "step": call.step,
+        "attempt": call.attempt,
+    }
 
 
 def _judge(end: dict[str, Any], command: Command, stderr: str) -> tuple[StepOutcome, str]:

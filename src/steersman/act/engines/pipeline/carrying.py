@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import asyncio
 
+from steersman.act.engines.pipeline.definition import GUARD_S
 from steersman.act.engines.pipeline.folding import Ended
 from steersman.kernel.logging import get_logger
 from steersman.kernel.redact import error_text
 from steersman.kinds.step import StepCall, StepHandler, StepOutcome, StepResult
 
-GUARD_S = 30.0
-"""How much longer than its time-out an attempt may take until the engine ends it: a handler keeps the time
-itself and needs a moment to clean up."""
 CANCEL_TIMEOUT_S = 60.0
 """How long a handler may take to end what it started."""
 OBSERVE_TIMEOUT_S = 60.0
@@ -64,6 +62,39 @@ async def end_effect(handler: StepHandler, call: StepCall) -> str:
         _log.warning("step_not_cancelled", key=call.key, error=error_text(error))
         return error_text(error)
     return ""
+
+
+async def carry_look(handler: StepHandler | None, call: StepCall) -> Ended:
+    """The last look at a step whose answer did not come."""
+    ended = await missing_handler("") if handler is None else await carry_observed(handler, call)
+    if ended is None or ended.result.outcome is StepOutcome.SUSPENDED:
+        return Ended(_uncertain("no answer came in time"))
+    return ended
+
+
+async def carry_observed(handler: StepHandler, call: StepCall) -> Ended | None:
+    """What a handler says of an attempt now, without anything being begun; None where it can't be told."""
+    try:
+        async with asyncio.timeout(OBSERVE_TIMEOUT_S):
+            seen = await handler.observe(call)
+    except Exception as error:  # noqa: BLE001 - a handler's mistake is the step's outcome
+        _log.warning("step_not_observed", key=call.key, error=error_text(error))
+        return None
+    return None if seen is None else Ended(seen, confirmed=seen.outcome is not StepOutcome.UNCERTAIN)
+
+
+async def missing_handler(uses: str) -> Ended:
+    """The end of a step that nothing here carries out."""
+    return Ended(StepResult(outcome=StepOutcome.PERMANENT, detail=f"nothing here carries out {uses!r}"))
+
+
+async def settle_attempt(handler: StepHandler, call: StepCall) -> None:
+    """Tell a handler that an attempt's end is on record. What can't be told now is found by tending."""
+    try:
+        async with asyncio.timeout(OBSERVE_TIMEOUT_S):
+            await handler.settle(call)
+    except Exception as error:  # noqa: BLE001 - as above; it is only kept longer
+        _log.warning("step_not_settled", key=call.key, error=error_text(error))
 
 
 def _uncertain(detail: str) -> StepResult:

@@ -27,6 +27,9 @@ PARALLEL_MAX = 16
 TIMEOUT_DEFAULT_S = 300.0
 TIMEOUT_MIN_S = 0.1
 TIMEOUT_MAX_S = 7 * 86_400.0
+GUARD_S = 30.0
+"""How much longer than its time-out an attempt may take until the engine ends it: a handler keeps the time
+itself and needs a moment to clean up."""
 DELAY_MAX_S = 86_400.0
 NAME_MAX_CHARS = 64
 

@@ -9,30 +9,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from steersman.act.engines.api import PhaseReport, PhaseRun
-from steersman.act.engines.pipeline.carrying import GUARD_S, carry, end_effect
+from steersman.act.engines.pipeline.carrying import (
+    carry,
+    carry_look,
+    carry_observed,
+    end_effect,
+    missing_handler,
+    settle_attempt,
+)
 from steersman.act.engines.pipeline.definition import PipelineInvalid, Plan, Step, read_plan
 from steersman.act.engines.pipeline.folding import Ended, fold
 from steersman.act.engines.pipeline.inputs import InputMissing, fill, find, with_later
-from steersman.act.engines.pipeline.progress import OVER, Progress, RunStatus, StepProgress
-from steersman.act.engines.pipeline.sheet import Journal, Sheet, shown
+from steersman.act.engines.pipeline.progress import OVER, UNDER_WAY, Progress, RunStatus, StepProgress
+from steersman.act.engines.pipeline.sheet import Journal, Sheet, shown, told_of
+from steersman.act.engines.pipeline.tending import Claim, PhaseOf, claim_on
 from steersman.kernel.cel import MappingLookup
 from steersman.kernel.clock import Clock
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.ids import Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.nearest import did_you_mean
+from steersman.kernel.redact import error_text
 from steersman.kernel.tasks import Supervisor
 from steersman.kinds.phase import LifecyclePhase
-from steersman.kinds.refusal import Fenced, Frozen, ResourceNotFound
-from steersman.kinds.state import ResourceRef
-from steersman.kinds.step import StepCall, StepHandler, StepOutcome, StepResult
+from steersman.kinds.refusal import Fenced, Frozen, ResourceNotFound, VersionConflict
+from steersman.kinds.state import ResourceRef, ResourceState
+from steersman.kinds.step import KeptAttempt, StepCall, StepHandler, StepOutcome, StepResult
 
 PATIENCE_S = 0.2
 """How long `advance` waits for steps that run, so that quick ones need no second call."""
@@ -41,13 +51,19 @@ LATE_KEPT_MAX = 32
 """Late answers that are recorded for one phase; more are dropped, for each costs a row of history."""
 HELD_RECHECK_S = 30.0
 
-_UNDER_WAY = ("running", "retrying", "suspended")
-
 _log = get_logger("act.pipeline")
 
 
 def _never() -> bool:
     return False
+
+
+class _Begun(Struct, frozen=True):
+    """An attempt that a task of ours carries."""
+
+    task: asyncio.Task[Ended]
+    call: StepCall
+    handler: StepHandler | None
 
 
 class PipelineEngine:
@@ -80,7 +96,7 @@ class PipelineEngine:
         self._wake = wake
         self._patience_s = patience_s
         self._plans: dict[bytes, Plan] = {}
-        self._tasks: dict[ResourceRef, dict[str, asyncio.Task[Ended]]] = {}
+        self._tasks: dict[ResourceRef, dict[str, _Begun]] = {}
         self._locks: dict[ResourceRef, asyncio.Lock] = {}
 
     def check(self, phase: LifecyclePhase) -> None:
@@ -102,7 +118,7 @@ class PipelineEngine:
     async def advance(self, run: PhaseRun) -> PhaseReport:
         """Do what can be done now. Raises `Fenced` where somebody else took over, and then leaves alone what
         is theirs."""
-        async with self._lock(run):
+        async with self._lock(_ref(run)):
             sheet = self._sheet(run)
             try:
                 return await self._go(sheet)
@@ -114,7 +130,7 @@ class PipelineEngine:
 
     async def answer(self, run: PhaseRun, step: str, attempt: int, result: StepResult) -> PhaseReport:
         """An answer from outside. `run.operation.epoch` is the one that the answer was given for."""
-        async with self._lock(run):
+        async with self._lock(_ref(run)):
             sheet = self._sheet(run)
             await sheet.refresh()
             if not await self._apply(sheet, step, attempt, result):
@@ -125,13 +141,77 @@ class PipelineEngine:
 
     async def cancel(self, run: PhaseRun, reason: str) -> PhaseReport:
         """End what is under way: first the effects, then the record. Raises `Fenced` behind both."""
-        async with self._lock(run):
+        async with self._lock(_ref(run)):
             sheet = self._sheet(run)
             await self._stop(sheet, f"cancelled: {reason}", "cancelled")
             return self._report(sheet)
 
-    def _lock(self, run: PhaseRun) -> asyncio.Lock:
-        ref = ResourceRef(run.state.resource_type, run.state.id)
+    async def tend(self, phase_of: PhaseOf) -> int:
+        """Look after what was begun at this site, whosever the resource is now: end what is over on record,
+        hand over what has ended and is awaited. How many attempts that was. Raises `StoreUnavailable`."""
+        attempts: dict[str, tuple[StepHandler, KeptAttempt]] = {}
+        for begun in [begun for kept in self._tasks.values() for begun in kept.values()]:
+            if begun.handler is not None:
+                attempts[begun.call.key] = (begun.handler, KeptAttempt(begun.call, not begun.task.done()))
+        for handler in {id(one): one for one in self._handlers.values()}.values():
+            for kept in await handler.kept():
+                attempts[kept.call.key] = (handler, kept)
+        done = 0
+        for handler, kept in attempts.values():
+            async with self._lock(kept.call.resource):
+                try:
+                    done += await self._tend(handler, kept, phase_of)
+                except (Fenced, VersionConflict, ResourceNotFound, InvalidInput) as error:
+                    _log.info("attempt_not_tended", key=kept.call.key, error=error_text(error))
+        return done
+
+    async def _tend(self, handler: StepHandler, kept: KeptAttempt, phase_of: PhaseOf) -> bool:
+        call = kept.call
+        begun = self._tasks.get(call.resource, {}).get(call.key)
+        try:
+            state = await self._journal.get(call.resource)
+        except ResourceNotFound:
+            state = None
+        claim = claim_on(state, call)
+        if claim is Claim.OVER:
+            if begun is not None:
+                begun.task.cancel()
+            wrong = await end_effect(handler, call)
+            self._drop(call.resource, lambda key: key == call.key)
+            if not wrong:
+                await settle_attempt(handler, call)
+                _log.info("attempt_over", key=call.key, ref=str(call.resource))
+            return not wrong
+        if (
+            state is None
+            or claim is not Claim.AWAITED
+            or kept.alive
+            or not (begun is None or begun.task.done())
+        ):
+            return False
+        return await self._hand_over(state, handler, call, phase_of)
+
+    async def _hand_over(
+        self, state: ResourceState, handler: StepHandler, call: StepCall, phase_of: PhaseOf
+    ) -> bool:
+        """The end of an attempt, for whoever has the resource: written by whoever has seen it, like an answer
+        from outside."""
+        phase = phase_of(state, call.phase)
+        if phase is None or state.operation is None:
+            return False
+        sheet = self._sheet(PhaseRun(state, phase, state.operation))
+        step, now = sheet.plan.step(call.step), sheet.progress.steps.get(call.step)
+        if step is None or now is None or now.status != "running":
+            return False
+        seen = await carry_observed(handler, self._call(sheet, step, call.attempt))
+        if seen is None or not await self._write_end(sheet, step, now, seen):
+            return False
+        self._drop(call.resource, lambda key: key == call.key)
+        if self._wake is not None:
+            self._wake(call.resource)
+        return True
+
+    def _lock(self, ref: ResourceRef) -> asyncio.Lock:
         for other in [key for key, lock in self._locks.items() if not lock.locked() and key != ref]:
             if len(self._locks) <= PLANS_KEPT_MAX:
                 break
@@ -156,28 +236,29 @@ class PipelineEngine:
         looked = False
         while True:
             if sheet.progress.status != "running":
+                self._forget(sheet)  # the answer to the last write may have been lost
                 return self._report(sheet)
             strange = [
                 name
                 for name, step in sheet.progress.steps.items()
-                if step.status in _UNDER_WAY and sheet.plan.step(name) is None
+                if step.status in UNDER_WAY and sheet.plan.step(name) is None
             ]
             if strange:
                 return await self._stop(
                     sheet, f"step {strange[0]} is under way and no longer defined", "failed"
                 )
-            deadline = self._deadline(sheet)
+            deadline = sheet.deadline()
             if deadline is not None and self._clock.now() >= deadline:
                 return await self._stop(sheet, f"took longer than {sheet.plan.max_duration_s:g} s", "failed")
             await self._fold_ended(sheet)
             await self._end_waits(sheet)
             held = self._held(sheet)
-            if not held and self._failure(sheet) is None:
+            if not held and sheet.failure() is None:
                 await self._start_ready(sheet)
-            if self._is_over(sheet):
+            if sheet.is_over():
                 return await self._finish(sheet)
             if not (held and looked):
-                self._take_up(sheet, may_begin=not held)
+                await self._take_up(sheet, may_begin=not held)
             looked = bool(held)
             tasks = self._running(sheet)
             left_s = until_s - self._clock.monotonic()
@@ -188,21 +269,19 @@ class PipelineEngine:
                 return self._report(sheet, held=held)
 
     async def _fold_ended(self, sheet: Sheet) -> None:
-        tasks = self._tasks.get(sheet.ref, {})
+        begun = self._tasks.get(sheet.ref, {})
         for step in sheet.plan.steps:
             now = sheet.progress.steps.get(step.name)
             if now is None or now.status != "running":
                 continue
-            key = self._key(sheet, step, now.attempt)
-            task = tasks.get(key)
-            if task is None or not task.done():
+            key = sheet.key(step.name, now.attempt)
+            if key not in begun or not (task := begun[key].task).done():
                 continue
             if task.cancelled():
-                del tasks[key]  # nobody's end: it is taken up again
+                del begun[key]  # nobody's end: it is taken up again
                 continue
-            ended = task.result()
-            await self._write_end(sheet, step, now, ended)
-            del tasks[key]
+            await self._write_end(sheet, step, now, task.result())
+            del begun[key]
 
     async def _write_end(self, sheet: Sheet, step: Step, before: StepProgress, ended: Ended) -> bool:
         after = fold(step, before, ended, self._clock.now(), self._rng)
@@ -215,8 +294,15 @@ class PipelineEngine:
             )
             return progress.with_step(step.name, after) if same else None
 
-        data = _told(step.name, after)
-        return await sheet.write(change, data, ended.result.evidence)
+        made = await sheet.write(change, told_of(step.name, after), ended.result.evidence)
+        if made and after.status != "suspended":
+            await self._settle(sheet, step, before.attempt)
+        return made
+
+    async def _settle(self, sheet: Sheet, step: Step, attempt: int) -> None:
+        handler = self._handlers.get(step.uses)
+        if handler is not None:
+            await settle_attempt(handler, self._call(sheet, step, attempt))
 
     async def _end_waits(self, sheet: Sheet) -> None:
         """The watchdog: a suspended step whose time is over is looked at once, and then given up."""
@@ -234,29 +320,40 @@ class PipelineEngine:
             steps = sheet.progress.steps
             now = steps.get(step.name)
             retry = now is not None and now.status == "retrying"
-            if now is not None and not (retry and self._clock.now() >= self._repeat_at(step, now)):
+            if now is not None and not (retry and self._clock.now() >= sheet.repeat_at(step, now)):
                 continue
-            under_way = sum(
-                1 for name, one in steps.items() if one.status in _UNDER_WAY and name != step.name
-            )
+            under_way = sum(1 for name, one in steps.items() if one.status in UNDER_WAY and name != step.name)
             if under_way >= sheet.plan.max_parallel:
                 return
             if not all(need in steps and steps[need].status in OVER for need in step.needs):
                 continue
-            await self._start(sheet, step, 1 if now is None else now.attempt + 1)
-            if self._failure(sheet) is not None:
+            await self._start(sheet, step, now)
+            if sheet.failure() is not None or self._held(sheet):
                 return
 
-    async def _start(self, sheet: Sheet, step: Step, attempt: int) -> None:
+    async def _start(self, sheet: Sheet, step: Step, before: StepProgress | None) -> None:
+        """Begin the next attempt of a step that is as `before`. What came between reading and writing (a
+        hold, a freeze, another hand) is honoured: then nothing is written, and nothing begun."""
         now = self._clock.now()
+        attempt = 1 if before is None else before.attempt + 1
+
+        async def put(after: StepProgress, *, acting: bool = False) -> bool:
+            def change(progress: Progress) -> Progress | None:
+                if progress.status != "running" or self._held(sheet):
+                    return None
+                return (
+                    progress.with_step(step.name, after) if progress.steps.get(step.name) == before else None
+                )
+
+            return await sheet.write(change, told_of(step.name, after), acting=acting)
+
         note = ""
         if step.skip_when is not None and attempt == 1:
             found = step.skip_when.evaluate(MappingLookup(sheet.names()))
             if found.truth == "true":
-                skipped = StepProgress(
-                    status="skipped", detail=f"skip_when: {step.skip_when.text}", ended_at=now
+                await put(
+                    StepProgress(status="skipped", detail=f"skip_when: {step.skip_when.text}", ended_at=now)
                 )
-                await sheet.write(lambda p: p.with_step(step.name, skipped), _told(step.name, skipped))
                 return
             if found.truth == "unknown":
                 lacks = ", ".join(lack.name for lack in found.lacks) or "a truth"
@@ -271,22 +368,29 @@ class PipelineEngine:
                 detail=shown(error.detail),
                 ended_at=now,
             )
-            await sheet.write(lambda p: p.with_step(step.name, failed), _told(step.name, failed))
+            await put(failed)
             return
-        begun = StepProgress(status="running", attempt=attempt, detail=shown(note), started_at=now)
-        await sheet.write(lambda p: p.with_step(step.name, begun), _told(step.name, begun))
-        self._spawn(sheet, step, call, fresh=True)
+        site = await self._site(step)
+        begun = StepProgress(status="running", attempt=attempt, detail=shown(note), started_at=now, site=site)
+        if await put(begun, acting=True):
+            self._spawn(sheet, step, replace(call, site=site), fresh=True)
 
-    def _take_up(self, sheet: Sheet, *, may_begin: bool) -> None:
-        """Steps that an earlier life of this program began, or was about to."""
-        tasks = self._tasks.get(sheet.ref, {})
+    async def _site(self, step: Step) -> str:
+        handler = self._handlers.get(step.uses)
+        return "" if handler is None else await handler.site()
+
+    async def _take_up(self, sheet: Sheet, *, may_begin: bool) -> None:
+        """Steps that an earlier life of this program began, or was about to. One of another site is that
+        site's to end and to hand over; it is given up for uncertain when its time is over."""
+        begun = self._tasks.get(sheet.ref, {})
         for step in sheet.plan.steps:
             now = sheet.progress.steps.get(step.name)
-            if now is None or now.status != "running":
+            if now is None or now.status != "running" or sheet.key(step.name, now.attempt) in begun:
                 continue
-            if self._key(sheet, step, now.attempt) not in tasks:
-                call = self._call(sheet, step, now.attempt)
-                self._spawn(sheet, step, call, fresh=False, may_begin=may_begin)
+            if now.site and now.site != await self._site(step) and sheet.is_awaited(step, now):
+                continue
+            call = self._call(sheet, step, now.attempt)
+            self._spawn(sheet, step, call, fresh=False, may_begin=may_begin)
 
     def _spawn(
         self, sheet: Sheet, step: Step, call: StepCall, *, fresh: bool, may_begin: bool = True
@@ -297,7 +401,7 @@ class PipelineEngine:
         else:
             work = carry(handler, call, fresh=fresh, may_begin=may_begin)
         task = self._supervisor.spawn(f"step {call.key}", work)
-        self._tasks.setdefault(sheet.ref, {})[call.key] = task
+        self._tasks.setdefault(sheet.ref, {})[call.key] = _Begun(task, call, handler)
         if self._wake is not None:
             wake, ref = self._wake, sheet.ref
             task.add_done_callback(lambda done: None if done.cancelled() else wake(ref))
@@ -305,18 +409,15 @@ class PipelineEngine:
     def _running(self, sheet: Sheet) -> list[asyncio.Task[Ended]]:
         """Tasks of this operation that run, and those whose end is still to be written."""
         wanted = {
-            f"{sheet.run.operation.id}/{name}/{step.attempt}"
+            sheet.key(name, step.attempt)
             for name, step in sheet.progress.steps.items()
             if step.status == "running"
         }
         return [
-            task
-            for key, task in self._tasks.get(sheet.ref, {}).items()
-            if key in wanted or (not task.done() and key.startswith(f"{sheet.run.operation.id}/"))
+            begun.task
+            for key, begun in self._tasks.get(sheet.ref, {}).items()
+            if key in wanted or (not begun.task.done() and key.startswith(f"{sheet.run.operation.id}/"))
         ]
-
-    def _key(self, sheet: Sheet, step: Step, attempt: int) -> str:
-        return f"{sheet.run.operation.id}/{step.name}/{attempt}"
 
     def _call(self, sheet: Sheet, step: Step, attempt: int, *, strict: bool = False) -> StepCall:
         """The attempt. Without `strict`, inputs that can't be filled any more are left out: what was begun is
@@ -327,8 +428,9 @@ class PipelineEngine:
             if strict:
                 raise
             inputs = {}
+        known = sheet.progress.steps.get(step.name)
         return StepCall(
-            key=self._key(sheet, step, attempt),
+            key=sheet.key(step.name, attempt),
             resource=sheet.ref,
             operation=sheet.run.operation.id,
             epoch=sheet.run.operation.epoch,
@@ -337,6 +439,7 @@ class PipelineEngine:
             attempt=attempt,
             timeout_s=step.timeout_s,
             inputs=inputs,
+            site=known.site if known is not None and known.attempt == attempt else "",
         )
 
     def _held(self, sheet: Sheet) -> str:
@@ -346,26 +449,8 @@ class PipelineEngine:
         hold = next((hold for hold in sheet.state.holds if hold.is_alive(now)), None)
         return "" if hold is None else f"hold {hold.name} of {hold.owner}: {hold.reason or 'no reason given'}"
 
-    def _failure(self, sheet: Sheet) -> str | None:
-        """The first required step that failed, with what was wrong."""
-        for step in sheet.plan.steps:
-            now = sheet.progress.steps.get(step.name)
-            if now is not None and now.status in ("failed", "cancelled") and not step.optional:
-                return f"step {step.name}: {now.detail or now.outcome or now.status}"
-        return None
-
-    def _is_over(self, sheet: Sheet) -> bool:
-        steps = sheet.progress.steps
-        if self._failure(sheet) is not None:
-            return not any(step.status == "running" for step in steps.values())
-        return all(step.name in steps and steps[step.name].status in OVER for step in sheet.plan.steps)
-
-    def _deadline(self, sheet: Sheet) -> datetime | None:
-        longest_s = sheet.plan.max_duration_s
-        return None if longest_s is None else sheet.progress.started_at + timedelta(seconds=longest_s)
-
     async def _finish(self, sheet: Sheet) -> PhaseReport:
-        failure = self._failure(sheet)
+        failure = sheet.failure()
         if failure is not None:
             return await self._stop(sheet, failure, "failed")
         optional = [
@@ -393,6 +478,9 @@ class PipelineEngine:
         if sheet.progress.status != "running":
             return self._report(sheet)
         await self._end_effects(sheet)
+        ended = {
+            name: step.attempt for name, step in sheet.progress.steps.items() if step.status in UNDER_WAY
+        }
         now = self._clock.now()
         detail = shown(why)
 
@@ -401,7 +489,7 @@ class PipelineEngine:
                 return None
             steps = dict(progress.steps)
             for name, step in steps.items():
-                if step.status in _UNDER_WAY:
+                if step.status in UNDER_WAY:
                     steps[name] = replace(step, status="cancelled", ended_at=now, detail=detail)
             for step in sheet.plan.steps:
                 if step.name not in steps:
@@ -414,6 +502,9 @@ class PipelineEngine:
             await sheet.write(change, {"status": status, "detail": detail})
         finally:
             self._forget(sheet)
+        for step in sheet.plan.steps:
+            if step.name in ended:
+                await self._settle(sheet, step, ended[step.name])
         return self._report(sheet)
 
     async def _end_effects(self, sheet: Sheet) -> None:
@@ -443,12 +534,12 @@ class PipelineEngine:
         self._forget(sheet)
 
     def _forget(self, sheet: Sheet) -> None:
-        tasks = self._tasks.pop(sheet.ref, {})
-        others = {
-            key: task for key, task in tasks.items() if not key.startswith(f"{sheet.run.operation.id}/")
-        }
-        if others:
-            self._tasks[sheet.ref] = others
+        self._drop(sheet.ref, lambda key: key.startswith(f"{sheet.run.operation.id}/"))
+
+    def _drop(self, ref: ResourceRef, which: Callable[[str], bool]) -> None:
+        left = {key: begun for key, begun in self._tasks.pop(ref, {}).items() if not which(key)}
+        if left:
+            self._tasks[ref] = left
 
     async def _apply(self, sheet: Sheet, name: str, attempt: int, result: StepResult) -> bool:
         step, now = sheet.plan.step(name), sheet.progress.steps.get(name)
@@ -484,10 +575,10 @@ class PipelineEngine:
             return PhaseReport(progress.status, progress.detail, outputs=progress.outputs)
         if progress.status != "running":
             return PhaseReport("failed", progress.detail)
-        under_way = {name: step for name, step in progress.steps.items() if step.status in _UNDER_WAY}
+        under_way = {name: step for name, step in progress.steps.items() if step.status in UNDER_WAY}
         running = [name for name, step in under_way.items() if step.status == "running"]
-        looks = [at for name, step in under_way.items() if (at := self._due(sheet, name, step)) is not None]
-        deadline = self._deadline(sheet)
+        looks = [at for name, step in under_way.items() if (at := sheet.due(name, step)) is not None]
+        deadline = sheet.deadline()
         looks += [] if deadline is None else [deadline]
         if held and not (running and self._running(sheet)):
             looks.append(self._clock.now() + timedelta(seconds=HELD_RECHECK_S))
@@ -497,52 +588,6 @@ class PipelineEngine:
         status = "running" if running or first is None else "waiting"
         return PhaseReport(status, detail, first, min(looks, default=None))
 
-    def _due(self, sheet: Sheet, name: str, step: StepProgress) -> datetime | None:
-        defined = sheet.plan.step(name)
-        if step.status == "running":
-            longest_s = (defined.timeout_s if defined is not None else 0.0) + GUARD_S
-            return (step.started_at or self._clock.now()) + timedelta(seconds=longest_s)
-        return self._repeat_at(defined, step) if step.status == "retrying" else step.waiting_until
 
-    def _repeat_at(self, step: Step | None, done: StepProgress) -> datetime:
-        """When an attempt is repeated: at once where it seems further off than any such wait is long, for
-        then the wall clock was set back."""
-        now = self._clock.now()
-        at = done.next_at or now
-        if step is not None and (at - now).total_seconds() > step.backoff.ceiling_s(done.attempt):
-            return now
-        return at
-
-
-async def carry_look(handler: StepHandler | None, call: StepCall) -> Ended:
-    """The last look at a step whose answer did not come."""
-    ended = await missing_handler("") if handler is None else await carry_observed(handler, call)
-    if ended.result.outcome is not StepOutcome.SUSPENDED:
-        return ended
-    return Ended(StepResult(outcome=StepOutcome.UNCERTAIN, detail="no answer came in time"))
-
-
-async def carry_observed(handler: StepHandler, call: StepCall) -> Ended:
-    """What a handler says of an attempt now, without anything being begun."""
-    try:
-        async with asyncio.timeout(GUARD_S):
-            seen = await handler.observe(call)
-    except Exception as error:  # noqa: BLE001 - a handler's mistake is the step's outcome
-        _log.warning("step_not_observed", key=call.key, error=type(error).__name__)
-        seen = None
-    return Ended(seen or StepResult(outcome=StepOutcome.UNCERTAIN, detail="no answer came in time"))
-
-
-async def missing_handler(uses: str) -> Ended:
-    """The end of a step that nothing here carries out."""
-    return Ended(StepResult(outcome=StepOutcome.PERMANENT, detail=f"nothing here carries out {uses!r}"))
-
-
-def _told(name: str, step: StepProgress) -> dict[str, Any]:
-    """What a row of history says of a step."""
-    told: dict[str, Any] = {"step": name, "attempt": step.attempt, "step_status": step.status}
-    if step.outcome is not None:
-        told["outcome"] = step.outcome.value
-    if step.detail:
-        told["detail"] = step.detail
-    return told
+def _ref(run: PhaseRun) -> ResourceRef:
+    return ResourceRef(run.state.resource_type, run.state.id)

@@ -22,6 +22,7 @@ StepStatus = Literal["running", "retrying", "suspended", "succeeded", "failed", 
 """`running`: dispatched, its end not seen. `retrying`: waits for `next_at`. `suspended`: for an answer."""
 RunStatus = Literal["running", "completed", "partial", "failed", "cancelled"]
 
+UNDER_WAY = ("running", "retrying", "suspended")
 OVER = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 """A step in one of these is never begun again."""
 
@@ -34,7 +35,8 @@ class ProgressUnreadable(InvalidInput):
 
 
 class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step. `attempt` counts from 1; `detail` is a sentence; `outputs` are read by later steps."""
+    """One step. `attempt` counts from 1; `detail` is a sentence; `outputs` are read by later steps; `site` is
+    where the attempt was begun, where that matters."""
 
     status: StepStatus
     attempt: Annotated[int, Meta(ge=1)] = 1
@@ -46,6 +48,7 @@ class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_at: datetime | None = None
     correlation_id: str = ""
     waiting_until: datetime | None = None
+    site: str = ""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
