@@ -74,7 +74,7 @@ async def test_every_request_writes_one_row_and_one_event(
         (ChangeAction.PROGRESS_MADE, lambda: ledger.record_progress(NODE, ENGINE, "drain", {"a": 1})),
         (ChangeAction.RETRY_CHANGED, lambda: ledger.record_retry(NODE, ENGINE, retry)),
         (ChangeAction.CLAIMED, lambda: ledger.claim(NODE, ENGINE)),
-        (ChangeAction.INTENT_SET, lambda: ledger.set_desired(NODE, ALICE, None)),
+        (ChangeAction.INTENT_SET, lambda: ledger.set_desired(NODE, ALICE, "idle")),
         (ChangeAction.INTENT_OBSERVED, lambda: ledger.acknowledge(NODE, ENGINE)),
         (ChangeAction.MIGRATED, lambda: ledger.migrate(NODE, BOB, "box@2", "working")),
         (ChangeAction.DELETED, lambda: ledger.delete(NODE, BOB, force=True)),
@@ -105,11 +105,21 @@ async def test_every_request_writes_one_row_and_one_event(
     assert (await verify_store(store)).ok
 
 
+async def test_what_is_meant_to_be_nowhere_owes_no_answer(ledger: Ledger) -> None:
+    """Nobody has to look at it and write that there was nothing to do."""
+    state = (await ledger.create(node(), ALICE)).state
+    assert state.observed_generation == state.generation
+    await ledger.set_desired(NODE, ALICE, "busy", Terms(reason="work"))
+    state = (await ledger.set_desired(NODE, ALICE, None, Terms(reason="never mind"))).state
+    assert (state.observed_generation, state.generation) == (3, 3)
+    assert (await ledger.acknowledge(NODE, ENGINE)).unchanged
+
+
 async def test_the_intent_says_who_and_why_and_is_answered(ledger: Ledger, clock: ManualClock) -> None:
     await ledger.create(node(), ALICE)
     state = (await ledger.set_desired(NODE, ALICE, "BUSY", Terms(reason="work"))).state
     assert (state.desired_status, state.desired_by, state.desired_reason) == ("busy", ALICE.name, "work")
-    assert (state.generation, state.observed_generation, state.is_converged()) == (2, 0, False)
+    assert (state.generation, state.observed_generation, state.is_converged()) == (2, 1, False)
     retry = Retry(failures=1, budget=3, generation=2, next_at=clock.now())
     await ledger.record_retry(NODE, ENGINE, retry)
     clock.advance(5)

@@ -18,7 +18,7 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.axes import Condition, Hold, Operation, Truth
 from steersman.kinds.command import ChangeAction, HistoryEntry, Terms, Written
-from steersman.kinds.refusal import ResourceExists, ResourceNotFound, VersionConflict
+from steersman.kinds.refusal import OperationUnderWay, ResourceExists, ResourceNotFound, VersionConflict
 from steersman.kinds.state import ResourceState, Retry
 from steersman.state.ledger import Ledger
 from steersman.state.ledger.verify import verify_store
@@ -35,6 +35,7 @@ class Picture(msgspec.Struct):
     status: str | None = None
     desired: str | None = None
     generation: int = 1
+    observed: int = 0
     version: int = 0
     epoch: int = 0
     holds: dict[str, str] = {}
@@ -49,6 +50,7 @@ class Picture(msgspec.Struct):
             status=state.status,
             desired=state.desired_status,
             generation=state.generation,
+            observed=state.observed_generation,
             version=state.version,
             epoch=state.epoch,
             holds={hold.name: hold.owner for hold in state.holds},
@@ -65,7 +67,14 @@ class Picture(msgspec.Struct):
         match entry.action:
             case ChangeAction.CREATED:
                 labels = data.get("labels", {})
-                return Picture(status=entry.to_state, version=entry.seq, epoch=entry.fence, labels=labels)
+                observed = 0 if "desired_status" in data else 1
+                return Picture(
+                    status=entry.to_state,
+                    observed=observed,
+                    version=entry.seq,
+                    epoch=entry.fence,
+                    labels=labels,
+                )
             case ChangeAction.DELETED:
                 return Picture(version=entry.seq)
             case ChangeAction.TRANSITIONED:
@@ -75,6 +84,9 @@ class Picture(msgspec.Struct):
                     after.retry = None
             case ChangeAction.INTENT_SET:
                 after.desired, after.generation = data["desired_status"], data["generation"]
+                after.observed = self.observed if after.desired is not None else after.generation
+            case ChangeAction.INTENT_OBSERVED:
+                after.observed = data["observed_generation"]
             case ChangeAction.SPEC_CHANGED:
                 after.labels = data["labels"]
             case ChangeAction.HOLD_PLACED:
@@ -163,8 +175,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def delete(self, name: str) -> None:
-        self._ask(name, lambda: self._ledger.delete(ref(name), ALICE))
-        self._alive.discard(name)
+        at_work = self._seen[name].get(self._versions[name], Picture()).operation is not None
+        refusal = self._ask(name, lambda: self._ledger.delete(ref(name), ALICE))
+        if name in self._alive:
+            assert isinstance(refusal, OperationUnderWay) if at_work else refusal is None
+        if refusal is None:
+            self._alive.discard(name)
 
     @rule(name=NAMES, event=EVENTS, reason=st.sampled_from(["", "why"]))
     def transition(self, name: str, event: str, reason: str) -> None:
@@ -180,6 +196,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(name=NAMES, status=st.none() | STATES)
     def set_desired(self, name: str, status: str | None) -> None:
         self._ask(name, lambda: self._ledger.set_desired(ref(name), ALICE, status))
+
+    @rule(name=NAMES)
+    def acknowledge(self, name: str) -> None:
+        self._ask(name, lambda: self._ledger.acknowledge(ref(name), BOB))
 
     @rule(name=NAMES, hold=st.sampled_from(["a", "b"]), who=st.sampled_from([ALICE, BOB]))
     def place_hold(self, name: str, hold: str, who: Any) -> None:

@@ -63,6 +63,7 @@ def create(state: ResourceState, now: datetime, actor: Actor, terms: Terms, tabl
     if state.desired_status is not None:
         state.desired_status = table.canonical(state.desired_status)
         state.desired_by = state.desired_by or actor.name
+    _answer_if_nowhere(state)
     state.created_at = state.updated_at = state.status_since = now
     said = {"desired_status": state.desired_status, "owner_id": state.owner_id, "labels": dict(state.labels)}
     change = Change(
@@ -126,10 +127,17 @@ def set_desired(
     if not state.set_desired_status(status, now):
         return None
     state.desired_by, state.desired_reason = actor.name, terms.reason
+    _answer_if_nowhere(state)
     data = {"desired_status": status, "before": before, "generation": state.generation}
     return Change(
         action=ChangeAction.INTENT_SET, data=data, lifecycle="" if table is None else name_of(table)
     )
+
+
+def _answer_if_nowhere(state: ResourceState) -> None:
+    """An intent that it be nowhere in particular is answered as soon as it is said: nothing is to be done."""
+    if state.desired_status is None:
+        state.observed_generation = state.generation
 
 
 def acknowledge(state: ResourceState) -> Change | None:
@@ -288,7 +296,7 @@ def migrate(
         known = next((place for place in table.state_names() if place == desired), None)
         if known is None:
             state.set_desired_status(None, now)
-            state.observed_generation = state.generation
+            _answer_if_nowhere(state)
             data["dropped_intent"] = desired
     state.lifecycle_table = name
     state.status_since = now if state.status != before else state.status_since
