@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 
 from steersman.act.advice.actions import ACTIONS, Action, Order, action_of, needs_target
 from steersman.act.advice.api import Evaluator
-from steersman.act.advice.book import OPEN, Book
+from steersman.act.advice.book import OPEN, Book, key_of
 from steersman.act.advice.recommending import actor_of
-from steersman.act.advice.standing import BLAST, CAPACITY, COOLDOWN, Standings, key_of
+from steersman.act.advice.standing import BLAST, CAPACITY, COOLDOWN, Standings
 from steersman.act.reconcile.api import After, Done, Outcome, Stuck, Turn
 from steersman.kernel.errors import InvalidInput, NotFound, Refused, SteersmanError
 from steersman.kinds.axes import OperationPhase, Truth

@@ -12,11 +12,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from steersman.act.advice.book import OPEN, Book
+from steersman.act.advice.past import Past
 from steersman.kernel.clock import Clock
 from steersman.kernel.logging import get_logger
 from steersman.kinds.axes import Truth
@@ -99,6 +101,7 @@ class Recommending:
         self._clock = clock
         self._limits = limits
         self._verdicts = verdicts
+        self._past = Past(clock)
         self.policies: Mapping[str, Policy] = {}
         """The loaded policies by name; whoever loads them sets this."""
         self.waiting: dict[str, EntityKey] = {}
@@ -116,7 +119,7 @@ class Recommending:
     def next_waiting(self, count: int) -> list[EntityKey]:
         """The entities of those that have waited longest, at most so many; what is found of them again waits
         again, behind the others."""
-        first = list(self.waiting)[:count]
+        first = list(islice(self.waiting, count))
         return [self.waiting.pop(meaning) for meaning in first]
 
     async def withdraw_all(self, policy: str, reason: str) -> int:
@@ -150,7 +153,7 @@ class Recommending:
         if last is None:
             return False
         limits, now = self._limits, self._clock.now()
-        ended_s = (now - last.status_since).total_seconds()
+        ended_s = (now - self._past.at(f"{last.id} ended", last.status_since)).total_seconds()
         policy = self.policies.get(value.policy)
         cooldown_s = policy.limits.cooldown_s if policy is not None else None
         match last.status:
@@ -160,7 +163,7 @@ class Recommending:
                 return ended_s < (limits.ended_quiet_s if cooldown_s is None else cooldown_s)
             case _:
                 gap_s = limits.renew_gap_s if cooldown_s is None else min(limits.renew_gap_s, cooldown_s)
-                return (now - last.created_at).total_seconds() < gap_s
+                return (now - self._past.at(f"{last.id} made", last.created_at)).total_seconds() < gap_s
 
     async def _propose(self, value: Recommendation, key: EntityKey) -> None:
         meaning = value.dedup_key

@@ -14,7 +14,7 @@ from msgspec import Struct
 from steersman.act.advice.acting import RecommendationManager
 from steersman.act.advice.actions import ACTIONS, Action
 from steersman.act.advice.api import Evaluator, Rules
-from steersman.act.advice.book import Book
+from steersman.act.advice.book import Book, node_key
 from steersman.act.advice.freeze import ensure_freeze
 from steersman.act.advice.people import Desk
 from steersman.act.advice.policies import Policies
@@ -26,7 +26,7 @@ from steersman.kinds.deciding import Seen
 from steersman.kinds.entity import EntityKey
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.policy import GuardrailVerdict, Policy, PolicyMode, Recommendation, approvals_needed
-from steersman.kinds.state import ResourceRef, ResourceState
+from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.state.bus import StateBus
 from steersman.state.ledger import Ledger
 from steersman.store.api import Store
@@ -71,11 +71,12 @@ class Advice:
         self.watching = Watching(
             bus, self.book, store, clock, self._recommending, self.evaluator, self._evaluated
         )
-        self._standings = Standings(self.book, clock, self.watching.labels, lifecycle_of)
+        self.standings = Standings(self.book, clock, self.watching.labels, lifecycle_of)
+        self.watching.placed = self.standings.touch
         self.manager = RecommendationManager(
             ledger,
             self.book,
-            self._standings,
+            self.standings,
             evaluator=self.evaluator,
             seen=self.seen,
             policies=self._evaluated,
@@ -150,6 +151,7 @@ class Advice:
         self._evaluated.clear()
         self._evaluated.update({policy.name: policy for policy in evaluated})
         self._recommending.policies = self._evaluated
+        self.standings.keep(self._evaluated)
         self._modes = {state.id: state.status for state in self.book.policies()}
 
     async def _withdraw(self) -> None:
@@ -166,7 +168,7 @@ class Advice:
         if policy is None:
             return ()
         alone = policy.mode is PolicyMode.CONTROLLED_AUTO_ACT
-        standing = self._standings.of(policy, value, key, approvals_needed(policy) if alone else 0)
+        standing = self.standings.of(policy, value, key, approvals_needed(policy) if alone else 0)
         return self._evaluator.recheck(value, self.seen(key), standing).verdicts
 
     def _rules_changed(self) -> None:
@@ -181,10 +183,9 @@ class Advice:
         elif ref.kind == "Freeze":
             for policy in self.book.policies():
                 self._nudge_open(policy.id)
-        elif ref.kind == "Node":
-            for state_of in self.book.applying():
-                if self.manager.target(state_of) == ref:
-                    self.nudge(ResourceRef("Recommendation", state_of.id))
+        elif isinstance(state, NodeState):
+            for waiting in self.book.applying_on(node_key(state)):
+                self.nudge(ResourceRef("Recommendation", waiting.id))
 
     def _nudge_open(self, policy: str) -> None:
         for state in self.book.open_ones(policy):

@@ -8,11 +8,12 @@ whatever happens is the draws: the Ledger counts them in the commit that begins 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from steersman.act.advice.book import Book
+from steersman.act.advice.book import Book, key_of
+from steersman.act.advice.past import Past
+from steersman.act.advice.tally import Tally, began_at
 from steersman.kernel.clock import Clock, iso_utc
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.command import Draw
@@ -20,7 +21,7 @@ from steersman.kinds.deciding import Standing
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.plane_resources import RecommendationState
-from steersman.kinds.policy import Policy, Recommendation, RecommendationStatus, places_of
+from steersman.kinds.policy import Policy, Recommendation, places_of
 from steersman.kinds.state import NodeState
 
 ACCOUNT_MAX_CHARS = 200
@@ -31,15 +32,12 @@ CAPACITY_PACE_S = 5.0
 before, and counts without it."""
 
 
-class _Tally:
-    """A policy's numbers at one moment, counted once for all of its recommendations."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.began: dict[str, datetime] = {}  # entity: when the policy last began to act on it
-        self.acted: dict[str, set[str]] = defaultdict(set)  # domain: entities acted on within the window
-        self.size: dict[str, int] = defaultdict(int)  # domain: its entities
-        self.serving: dict[str, set[EntityKey]] = defaultdict(set)  # domain: nodes in service, meant to stay
+RECOUNT_S = 60.0
+"""How often all is counted anew although nothing that counts was told of: a lifecycle table may have been
+loaded since."""
+SET_BACK_S = 1.0
+"""A wall clock that is set back by more than this makes for a new count: what had left a window is in it
+again."""
 
 
 class Standings:
@@ -57,20 +55,36 @@ class Standings:
         self._clock = clock
         self._labels = labels
         self._lifecycle_of = lifecycle_of
-        self._tallies: dict[str, tuple[tuple[object, ...], _Tally]] = {}
+        self._past = Past(clock)
+        self._tallies: dict[str, Tally] = {}
+        self.counted = 0
+        """Entities and recommendations that were counted since the start, over all policies."""
+        book.on_count(self._changed)
+
+    def keep(self, policies: Mapping[str, Policy]) -> None:
+        """Forget the numbers of all other policies."""
+        for name in [name for name in self._tallies if name not in policies]:
+            del self._tallies[name]
+
+    def touch(self, key: EntityKey) -> None:
+        """An entity came, went, or has other labels."""
+        for tally in self._tallies.values():
+            tally.touched[key] = None
 
     def of(self, policy: Policy, value: Recommendation, key: EntityKey, approvals: int) -> Standing:
         """The standing of a recommendation now."""
         domain, tally = self.domain(policy, key), self._tally(policy)
         frozen = self._book.frozen()
         serving = tally.serving.get(domain, frozenset[EntityKey]())
+        now = self._clock.now()
+        since = now - timedelta(seconds=policy.limits.window_s or 0.0)
         return Standing(
-            now=self._clock.now(),
+            now=now,
             frozen=f"frozen by {frozen.by} since {iso_utc(frozen.since)}: {frozen.reason}" if frozen else "",
-            failures=tally.failures,
-            acted_at=tally.began.get(value.entity),
+            failures=self._book.failures_in_a_row(policy.name),
+            acted_at=tally.began.get(key),
             domain=domain,
-            domain_acted=len(tally.acted.get(domain, set[str]()) - {value.entity}),
+            domain_acted=tally.acted_on(domain, since, beside=key),
             domain_size=self.domain_size(policy, key),
             domain_serving=len(serving),
             domain_leaving=key in serving,
@@ -113,37 +127,67 @@ class Standings:
             return node.labels[label]
         return self._labels.get(key, {}).get(label, "")
 
-    def _tally(self, policy: Policy) -> _Tally:
-        """The numbers now; counted anew once something that counts has changed, and each second."""
-        at = (policy, self._book.changes, len(self._labels), int(self._clock.monotonic()))
-        kept = self._tallies.get(policy.name)
-        if kept is not None and kept[0] == at:
-            return kept[1]
-        tally = self._count(policy)
-        self._tallies[policy.name] = (at, tally)
+    def _changed(self, key: EntityKey | None, acting: RecommendationState | None) -> None:
+        if key is None:
+            self._tallies.clear()
+            return
+        self.touch(key)
+        if acting is None or acting.recommendation is None:
+            return
+        tally = self._tallies.get(acting.recommendation.policy)
+        if tally is not None:
+            self._act(tally, key, acting)
+
+    def _tally(self, policy: Policy) -> Tally:
+        """The numbers now. Only what was told of since the last time is counted again."""
+        tally, now = self._tallies.get(policy.name), self._clock.now()
+        at = (policy.match.entity_type, policy.limits.failure_domain)
+        if (
+            tally is None
+            or (tally.kind, tally.label) != at
+            or self._clock.monotonic() - tally.counted_s >= RECOUNT_S
+            or now < tally.looked_at - timedelta(seconds=SET_BACK_S)
+        ):
+            tally = self._tallies[policy.name] = self._count(policy)
+        while tally.touched:
+            self._place(policy, tally, tally.touched.popitem()[0])
+        tally.looked_at = now
         return tally
 
-    def _count(self, policy: Policy) -> _Tally:
-        tally, kind = _Tally(), policy.match.entity_type
-        tally.failures = self._book.failures_in_a_row(policy.name)
-        since = self._clock.now() - timedelta(seconds=policy.limits.window_s or 0.0)
-        for state in (*self._book.ended(policy.name), *self._book.open_ones(policy.name)):
-            began, value = _began(state), state.recommendation
-            if began is None or value is None:
-                continue
-            tally.began[value.entity] = max(began, tally.began.get(value.entity, began))
-            if began > since:
-                tally.acted[self.domain(policy, key_of(state))].add(value.entity)
-        for key in self._labels:
-            if key.entity_type is kind:
-                tally.size[self.domain(policy, key)] += 1
+    def _count(self, policy: Policy) -> Tally:
+        kind = policy.match.entity_type
+        tally = Tally(kind, policy.limits.failure_domain, self._clock.now(), self._clock.monotonic())
+        tally.touched.update(dict.fromkeys(key for key in self._labels if key.entity_type is kind))
         if kind is EntityType.NODE:
-            leaving = {key_of(state) for state in self._book.applying()}
-            for (scope, name), node in self._book.nodes().items():
-                key = EntityKey(EntityType.NODE, scope, name)
-                if self._serves(node) and key not in leaving:
-                    tally.serving[self.domain(policy, key)].add(key)
+            tally.touched.update(dict.fromkeys(self._book.nodes()))
+        while tally.touched:
+            self._place(policy, tally, tally.touched.popitem()[0])
+        for state in (*self._book.ended(policy.name), *self._book.open_ones(policy.name)):
+            self._act(tally, key_of(state), state)
+        tally.sort()
         return tally
+
+    def _place(self, policy: Policy, tally: Tally, key: EntityKey) -> None:
+        """Count one entity where it belongs now."""
+        self.counted += 1
+        if key.entity_type is not tally.kind:
+            return
+        node = self._book.node(key.scope, key.entity_id) if key.entity_type is EntityType.NODE else None
+        known = key in self._labels
+        domain = self.domain(policy, key) if known or node is not None else None
+        serves = node is not None and not self._book.is_applying(key) and self._serves(node)
+        tally.place(key, domain, counts=known, serves=serves)
+
+    def _act(self, tally: Tally, key: EntityKey, state: RecommendationState) -> None:
+        """Count that it was acted on."""
+        self.counted += 1
+        began = began_at(state)
+        if began is None:
+            return
+        domain = tally.homes.get(key)
+        if domain is None:
+            domain = self._label(key, tally.label) if tally.label is not None else ""
+        tally.act(key, domain, self._past.at(f"{state.id} began", began))
 
     def _serves(self, node: NodeState) -> bool:
         try:
@@ -154,28 +198,9 @@ class Standings:
             return False  # a table that is not loaded: what can't be judged does not count as capacity
 
 
-def key_of(state: RecommendationState) -> EntityKey:
-    """The entity that a recommendation is about. Its text alone would not tell a scope from an id with a
-    slash in it; the resource's label `scope` does."""
-    value = state.recommendation
-    if value is None:
-        raise ValueError(f"{state.id} holds no recommendation")
-    scope = state.labels.get("scope", "")
-    prefix = f"{value.entity_type.value}/{scope}/" if scope else f"{value.entity_type.value}/"
-    return EntityKey(value.entity_type, scope, value.entity.removeprefix(prefix))
-
-
 def account(*parts: str) -> str:
     """A name for a budget or a holder; long ones end in a digest."""
     name = "/".join(part for part in parts if part) or "all"
     if len(name) <= ACCOUNT_MAX_CHARS:
         return name
     return f"{name[:ACCOUNT_MAX_CHARS]}~{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
-
-
-def _began(state: RecommendationState) -> datetime | None:
-    """When its action began; None where it never did."""
-    for move in reversed(state.state_history):
-        if move.to_state == RecommendationStatus.APPLYING:
-            return move.transitioned_at
-    return None

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 
 import msgspec
 
 from steersman.act.advice.api import Evaluator, SavedSince
-from steersman.act.advice.book import Book
+from steersman.act.advice.book import Book, node_key
 from steersman.act.advice.recommending import Recommending
-from steersman.act.managers.sights import observed_id
 from steersman.kernel.clock import Clock
 from steersman.kernel.logging import get_logger
 from steersman.kinds.axes import Truth
@@ -77,6 +77,8 @@ class Watching:
         self._waited_s = self._saved_s = self._pruned_s = clock.monotonic()
         self.labels: dict[EntityKey, Mapping[str, str]] = {}
         """Labels of each entity that policies look at: the failure domains."""
+        self.placed: Callable[[EntityKey], None] = _nobody
+        """Told of each entity that came, went or has other labels; whoever counts them sets it."""
         self.looked = 0
         """Entities evaluated since the start."""
         book.on_change(self._node_changed)
@@ -101,6 +103,7 @@ class Watching:
         self._subscription = self._bus.subscribe(EntityFilter(types=types)) if types else None
         for key in [key for key in self.labels if key.entity_type not in types]:
             del self.labels[key]
+            self.placed(key)
         for entity_type in sorted(types):
             for entity in self._bus.entities(entity_type):
                 self._mark(entity)
@@ -131,11 +134,14 @@ class Watching:
                 self._dirty[key] = None
         count = 0
         while self._dirty:
-            keys = list(self._dirty)[:LOOK_MAX]
-            await self._look(evaluator, keys)
+            keys = list(islice(self._dirty, LOOK_MAX))
             for key in keys:
-                # Only now: what can't be written is looked at again.
-                self._dirty.pop(key, None)
+                del self._dirty[key]  # before the look: what changes while it is written is looked at again
+            try:
+                await self._look(evaluator, keys)
+            except BaseException:
+                self._dirty.update(dict.fromkeys(keys))  # what can't be written is looked at again
+                raise
             count += len(keys)
             await self._clock.sleep(0)
         self.looked += count
@@ -195,10 +201,13 @@ class Watching:
     def _mark(self, entity: CanonicalEntity) -> None:
         key = entity.key
         self._dirty[key] = None
+        before = self.labels.get(key)
         if entity.deleted_at is None:
             self.labels[key] = entity.labels
-        else:
-            self.labels.pop(key, None)
+        elif before is not None:
+            del self.labels[key]
+        if before != self.labels.get(key):
+            self.placed(key)
 
     async def _look(self, evaluator: Evaluator, keys: Iterable[EntityKey]) -> None:
         present: list[Seen] = []
@@ -219,6 +228,10 @@ class Watching:
 
     def _node_changed(self, ref: ResourceRef, state: ResourceState | None) -> None:
         if EntityType.NODE in self._types and isinstance(state, NodeState):
-            key = EntityKey(EntityType.NODE, state.scope, observed_id(state))
+            key = node_key(state)
             if key in self.labels:
                 self._dirty[key] = None
+
+
+def _nobody(key: EntityKey) -> None:
+    """Nobody counts."""
