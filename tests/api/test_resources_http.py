@@ -137,6 +137,28 @@ async def test_only_an_admin_may_force(locked: World) -> None:
     assert forced.json()["resource"]["status"] == "retired", forced.text
 
 
+async def test_only_an_admin_deletes_what_is_being_worked_on(locked: World) -> None:
+    operator, admin = await locked.bearer("operator"), await locked.bearer("admin")
+    body = {"id": "n1", "status": "in_service", "metadata": {"drain_command": ["sleep", "30"]}}
+    made = await ask(locked, "POST", f"{API}/resources/node", json=body, headers=admin)
+    assert made.status_code == 201, made.text
+    wish = {"event": "drain", "reason": "a new disk"}
+    drained = await ask(locked, "POST", f"{NODE}/transitions", json=wish, headers=operator)
+    assert drained.status_code == 200, drained.text
+
+    async def begun() -> Any:
+        return (await ask(locked, "GET", NODE, headers=operator)).json()["operation"]
+
+    operation = await until(begun, "the drain")
+    for query, who in (("", admin), ("?force=true", operator)):
+        refused = await ask(locked, "DELETE", NODE + query, headers=who)
+        told = refused.json()
+        assert (refused.status_code, told["code"]) == (409, "operation_under_way"), refused.text
+        assert told["operation"] == operation["id"]
+    forced = await ask(locked, "DELETE", f"{NODE}?force=true", headers=admin)
+    assert forced.json()["entry"]["data"]["cut_off"] == operation["id"], forced.text
+
+
 async def test_a_viewer_reads_and_does_not_act(locked: World) -> None:
     viewer = await locked.bearer("viewer")
     assert (await ask(locked, "GET", f"{API}/resources", headers=viewer)).status_code == 200

@@ -10,9 +10,9 @@ import pytest
 
 from steersman.client import AsyncSteersman, Steersman
 from steersman.client.errors import ApiGuardFailed, ApiVersionConflict
-from steersman.client.managed import plain_answer
 from steersman.kernel.errors import InvalidInput, NotFound, Refused
 from steersman.kinds.command import ChangeAction
+from steersman.kinds.managed import plain_answer
 from steersman.kinds.plane_resources import PolicyState
 from steersman.kinds.state import NodeState
 from steersman.testing.plane import World, serve

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from decide_house import Watched, policy
 
-from steersman.decide import compare, coverage, try_policies
+from steersman.decide import coverage, try_policies
 from steersman.kinds.axes import Truth
-from steersman.kinds.deciding import Seen
 from steersman.kinds.entity import EntityType
 
 
@@ -16,26 +13,19 @@ def test_a_trial_waits_for_nothing_and_leaves_other_types_out() -> None:
     made = Watched()
     made.say(disk_utilization=0.95)
     rules = [policy(for_="1h"), policy("gpu_utilization > 0.5", match="entity_type: gpu")]
-    (told,) = try_policies(rules, [made.seen()], made.clock.now())
-    assert (told.entity, told.truth, told.recommendation is not None) == ("node/n1", Truth.TRUE, True)
-    (blind,) = try_policies([policy("load_1m > 3.0")], [made.seen()], made.clock.now())
-    assert (blind.truth, blind.recommendation) == (Truth.UNKNOWN, None)
+    ((told,),) = try_policies(rules, [made.seen()], made.clock.now())
+    assert (told.entity_type, told.entity_id, told.truth) == ("node", "n1", Truth.TRUE)
+    assert (told.action, [one.field for one in told.facts_read]) == ("a", ["disk_utilization"])
+    ((blind,),) = try_policies([policy("load_1m > 3.0")], [made.seen()], made.clock.now())
+    assert (blind.truth, blind.action, blind.reason) == (Truth.UNKNOWN, "", "")
     assert blind.facts_missing[0].field == "load_1m"
 
 
-def test_two_sets_differ_where_only_one_proposes() -> None:
+def test_what_a_policy_does_not_match_is_not_told() -> None:
     made = Watched()
-    history: list[tuple[datetime, list[Seen]]] = []
-    for disk in (0.5, 0.85, 0.95, 0.5):
-        made.clock.advance(10)
-        made.say(disk_utilization=disk)
-        history.append((made.clock.now(), [made.seen()]))
-    strict, loose = policy("disk_utilization > 0.9"), policy("disk_utilization > 0.8")
-    assert compare([strict], [strict], history) == []
-    (difference,) = compare([strict], [loose], history)
-    assert (difference.side, difference.at) == ("after", history[1][0])
-    (other_way,) = compare([loose], [strict], history)
-    assert other_way.side == "before"
+    made.say(disk_utilization=0.95)
+    elsewhere = policy(match="entity_type: node, scope: elsewhere")
+    assert list(try_policies([elsewhere], [made.seen()], made.clock.now())) == [()]
 
 
 def test_coverage_counts_fields_and_not_what_every_entity_has() -> None:
@@ -50,3 +40,13 @@ def test_coverage_counts_fields_and_not_what_every_entity_has() -> None:
     )  # fmt: skip
     assert (none.reads, none.missing, none.blind) == ((), (), False)
     assert (gpu.missing, gpu.blind) == (("gpu_utilization",), True)
+
+
+def test_a_rule_that_needs_what_nobody_collects_can_never_fire() -> None:
+    rules = [
+        policy("disk_utilization > 0.9 && load_1m > 3.0"),
+        policy("disk_utilization > 0.9 || (load_1m > 3.0 && cpu_utilization > 0.5)"),
+    ]
+    both, either = coverage(rules, {EntityType.NODE: {"load_1m", "cpu_utilization"}})
+    assert (both.missing, both.blind) == (("disk_utilization",), True)
+    assert (either.missing, either.blind) == (("disk_utilization",), False)

@@ -18,6 +18,7 @@ from struct_instances import instances, round_trips, typed_fields
 from steersman.kinds.entity import ENTITY_CLASSES, EntityType
 from steersman.kinds.fields import FIELDS
 from steersman.kinds.lifecycle import Lifecycle
+from steersman.kinds.managed import send_managed
 from steersman.kinds.phase import LifecyclePhase, ManagedLifecycle
 from steersman.kinds.schema import PUBLISHED, UnknownSchema, all_schemas, is_struct, schema_of
 from steersman.kinds.state import SessionState
@@ -36,7 +37,7 @@ def validator(name: str) -> jsonschema_rs.Draft202012Validator:
 
 
 def holds(name: str, value: Any) -> None:
-    validator(name).validate(json.loads(msgspec.json.encode(value)))
+    validator(name).validate(json.loads(msgspec.json.encode(value, enc_hook=send_managed)))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -136,6 +137,7 @@ def test_every_time_is_a_date_time_and_no_other_text_is():
                 formats = {arm.get("format") for arm in shape.get("anyOf", [shape])} - {None}
                 timed = field.endswith(("_at", "_since", "_until")) or field in {
                     "at",
+                    "since",
                     "time",
                     "deadline",
                     "start",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import msgspec
 from litestar.params import QueryParameter
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from steersman.api.access import BOOTSTRAP_FILE, RoleTooLow
 from steersman.api.control import Control, actor_of, control_of, tag_of, terms_of
@@ -28,6 +28,7 @@ from steersman.api.routes import Role
 from steersman.api.wishes import ID_MAX_CHARS, ResourceSpec
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.command import IDEMPOTENCY_KEY_MAX_CHARS, Actor, HistoryEntry, Terms
+from steersman.kinds.managed import Applied
 from steersman.kinds.plane_resources import KINDS
 from steersman.kinds.state import ResourceRef, ResourceState
 
@@ -45,17 +46,6 @@ class SpecRefused(InvalidInput):
 
     code = "spec_refused"
     title = "Declaration refused"
-
-
-class Applied(Struct, frozen=True):
-    """What applying came to. `outcome`: created, changed or unchanged; `changed` names what differed;
-    `entries` are the history rows that it made."""
-
-    resource: dict[str, Any]
-    outcome: str
-    changed: list[str]
-    entries: list[HistoryEntry]
-    dry_run: bool = False
 
 
 class _Applying:
@@ -148,9 +138,12 @@ async def apply_resource(
     else:
         await applying.change(state, spec)
     outcome = "created" if state is None else "changed" if applying.changed else "unchanged"
-    shown = shown_resource(control, applying.state, plane_of(request).clock.now())
     answer = Applied(
-        shown, outcome, [one for one in applying.changed if one != "created"], applying.entries, dry_run
+        resource=shown_resource(control, applying.state, plane_of(request).clock.now()),
+        outcome=outcome,
+        changed=tuple(one for one in applying.changed if one != "created"),
+        entries=tuple(applying.entries),
+        dry_run=dry_run,
     )
     status = 201 if state is None and not dry_run else 200
     return json_answer(answer, status, {"etag": tag_of(applying.state.version)})

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from steersman.act.advice.api import Rules
     from steersman.act.advice.runner import Advice
     from steersman.act.engines.api import PhaseReport
-    from steersman.act.reconcile.api import Look
+    from steersman.act.lifecycle import Refusal
+    from steersman.act.reconcile.loop import LoopSnapshot
     from steersman.api.auth import Caller
+    from steersman.kernel.tasks import TaskSnapshot
     from steersman.kinds.machine import Machine
     from steersman.kinds.state import ResourceState
+    from steersman.kinds.story import Look
     from steersman.state.ledger import Ledger
 
 LOCAL = "user:local"
@@ -49,6 +52,11 @@ class Tables(Protocol):
         """Name, version, digest, place and findings of each."""
         ...
 
+    @property
+    def refused(self) -> Sequence[Refusal]:
+        """Files that were left out, and why."""
+        ...
+
 
 class Loop(Protocol):
     """The reconcile loop, as far as people ask it (`act.reconcile.loop.ReconcileLoop`)."""
@@ -59,6 +67,14 @@ class Loop(Protocol):
 
     async def reconcile(self, ref: ResourceRef, actor: Actor, reason: str = "") -> ResourceState:
         """Look now; failures so far no longer count."""
+        ...
+
+    def snapshot(self) -> LoopSnapshot:
+        """The loop in numbers."""
+        ...
+
+    def tasks(self) -> list[TaskSnapshot]:
+        """How its own tasks fare."""
         ...
 
 
@@ -75,6 +91,7 @@ class Control:
     - `rules`: reads and evaluates policies for dry runs and coverage.
     - `facts`: what guards may read of a resource beside itself, for `allowed`.
     - `required`: conditions that must be true before a resource may take work, by kind.
+    - `tasks`: names of the plane's tasks without which this half does not work.
     """
 
     ledger: Ledger
@@ -85,6 +102,7 @@ class Control:
     answer: Answer | None = None
     facts: Callable[[ResourceState], Mapping[str, Any]] | None = None
     required: Mapping[str, tuple[str, ...]] | None = None
+    tasks: tuple[str, ...] = ()
 
 
 def control_of(request: Asked) -> Control:

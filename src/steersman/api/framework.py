@@ -20,6 +20,7 @@ from steersman.api.problems import (
     problem_headers,
 )
 from steersman.kernel.errors import InvalidInput, SteersmanError
+from steersman.kinds.managed import send_managed
 
 Asked = Request[Any, Any, State]
 Answer = Response[bytes]
@@ -47,7 +48,10 @@ def exchange_of(request: Asked) -> Exchange:
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     """An answer of JSON. Structs are encoded as they are; nothing is validated twice."""
     return Response(
-        msgspec.json.encode(value), status_code=status, media_type=JSON_MEDIA_TYPE, headers=headers
+        msgspec.json.encode(value, enc_hook=send_managed),
+        status_code=status,
+        media_type=JSON_MEDIA_TYPE,
+        headers=headers,
     )
 
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
 
 from steersman.api.control import Control, tag_of
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of, read_json
@@ -16,6 +15,7 @@ from steersman.kernel.errors import Refused, SteersmanError
 from steersman.kernel.nearest import nearest
 from steersman.kernel.redact import MASK
 from steersman.kinds.command import HistoryEntry, Written
+from steersman.kinds.managed import Changed, Managed
 from steersman.kinds.names import RESOURCE_FORMS, resource_kind_of
 from steersman.kinds.refusal import UnknownResourceKind
 from steersman.kinds.state import ResourceRef, ResourceState
@@ -39,17 +39,6 @@ class PlaneOwned(Refused):
 
     code = "plane_owned"
     title = "Kept by the plane itself"
-
-
-class WrittenAnswer(Struct, frozen=True):
-    """What came of a change. `unchanged`: there was nothing to do, and `entry` is an earlier one."""
-
-    resource: dict[str, Any]
-    entry: HistoryEntry
-    revision: int
-    replayed: bool = False
-    dry_run: bool = False
-    unchanged: bool = False
 
 
 def ref_of(request: Asked, *, writes: bool = False) -> ResourceRef:
@@ -90,16 +79,12 @@ def work_of(control: Control, state: ResourceState, now: datetime) -> WorkVerdic
         return None
 
 
-def shown_resource(control: Control, state: ResourceState, now: datetime) -> dict[str, Any]:
-    """A resource as plain data, with `work`, and with secrets masked."""
-    plain: dict[str, Any] = msgspec.to_builtins(state)
-    for name in MASKED:
-        if plain.get(name):
-            plain[name] = masked(plain[name])
-    work = work_of(control, state, now)
-    if work is not None:
-        plain["work"] = msgspec.to_builtins(work)
-    return plain
+def shown_resource(control: Control, state: ResourceState, now: datetime) -> Managed:
+    """A resource as it leaves: with whether it may take work, and with secrets masked."""
+    held: dict[str, Any] = {name: getattr(state, name, None) for name in MASKED}
+    changes = {name: masked(value) for name, value in held.items() if value}
+    shown = msgspec.structs.replace(state, **changes) if changes else state
+    return Managed(shown, work_of(control, state, now))
 
 
 def shown_entry(entry: HistoryEntry) -> HistoryEntry:
@@ -110,13 +95,13 @@ def shown_entry(entry: HistoryEntry) -> HistoryEntry:
 def written_answer(request: Asked, control: Control, written: Written, status: int = 200) -> Answer:
     """The answer to a change."""
     now = plane_of(request).clock.now()
-    answer = WrittenAnswer(
-        shown_resource(control, written.state, now),
-        shown_entry(written.entry),
-        written.revision,
-        written.replayed,
-        written.dry_run,
-        getattr(written, "unchanged", False),
+    answer = Changed(
+        resource=shown_resource(control, written.state, now),
+        entry=shown_entry(written.entry),
+        revision=written.revision,
+        replayed=written.replayed,
+        dry_run=written.dry_run,
+        unchanged=written.unchanged,
     )
     return json_answer(answer, status, {"etag": tag_of(written.state.version)})
 

@@ -109,6 +109,9 @@ class PlaneCollector(Collector):
         yield from self._bus()
         yield from self._sources()
         yield from self._intake()
+        yield from self._loop()
+        yield from self._ledger()
+        yield from self._advice()
         yield from self._deliveries()
         yield from self._tasks()
 
@@ -217,11 +220,106 @@ class PlaneCollector(Collector):
             blocked.add_metric([one.name], one.longest_block_s)
         yield from (latency, observations, fragments, failing, stuck, blocked)
 
+    def _loop(self) -> Iterator[Metric]:
+        """The reconcile loop: what waits, for how long, and what comes of it."""
+        loop = None if self._plane.control is None else self._plane.control.loop
+        if loop is None:
+            return
+        now = loop.snapshot()
+        yield GaugeMetricFamily("steersman_loop_queued", "Resources that wait for a turn", value=now.queued)
+        yield GaugeMetricFamily(
+            "steersman_loop_in_flight", "Resources that are looked at now", value=now.in_flight
+        )
+        yield GaugeMetricFamily(
+            "steersman_loop_delayed", "Resources that are looked at when a time comes", value=now.delayed
+        )
+        yield GaugeMetricFamily(
+            "steersman_loop_oldest_wait_seconds", "Longest wait for a turn now", value=now.oldest_wait_s
+        )
+        yield GaugeMetricFamily(
+            "steersman_loop_longest_turn_seconds", "Longest turn since the start", value=now.longest_turn_s
+        )
+        troubled = GaugeMetricFamily(
+            "steersman_loop_troubled", "Resources that do not come to where they should", labels=["state"]
+        )
+        troubled.add_metric(["failing"], now.failing)
+        troubled.add_metric(["stuck"], now.stuck)
+        yield troubled
+        looks = CounterMetricFamily("steersman_loop_looks", "Looks, by what came of them", labels=["outcome"])
+        for outcome, count in sorted(now.outcomes.items()):
+            looks.add_metric([outcome], count)
+        yield looks
+        yield CounterMetricFamily(
+            "steersman_loop_late_timers", "Times that came over a second late", value=now.late_timers
+        )
+        yield CounterMetricFamily(
+            "steersman_loop_overflows", "Keys that the queue had no place for", value=now.overflowed
+        )
+        yield CounterMetricFamily("steersman_loop_sweeps", "Looks at all resources", value=now.sweeps)
+        yield GaugeMetricFamily(
+            "steersman_loop_shards", "Shards that this process holds", value=now.shards_held
+        )
+
+    def _ledger(self) -> Iterator[Metric]:
+        """What requests to the Ledger came to. The codes of errors are a closed set (errors.md)."""
+        if self._plane.control is None:
+            return
+        requests = CounterMetricFamily(
+            "steersman_ledger_requests", "Requests for a change, by what came of them", labels=["outcome"]
+        )
+        for outcome, count in sorted({"written": 0, **self._plane.control.ledger.outcomes}.items()):
+            requests.add_metric([outcome], count)
+        yield requests
+        refused = len(self._plane.control.lifecycles.refused)
+        yield GaugeMetricFamily("steersman_lifecycles_refused", "Files that were left out", value=refused)
+
+    def _advice(self) -> Iterator[Metric]:
+        """Policies, recommendations, the freeze switch."""
+        advice = None if self._plane.control is None else self._plane.control.advice
+        if advice is None:
+            return
+        now = advice.snapshot()
+        yield GaugeMetricFamily("steersman_policies", "Policies that are evaluated", value=now.policies)
+        yield GaugeMetricFamily(
+            "steersman_policy_problems", "Policies or files of them that were left out", value=now.problems
+        )
+        yield CounterMetricFamily("steersman_policy_looks", "Entities that were looked at", value=now.looked)
+        yield GaugeMetricFamily(
+            "steersman_recommendations_open", "Recommendations that are not at an end", value=now.open
+        )
+        yield GaugeMetricFamily(
+            "steersman_recommendations_waiting", "Proposals that found no place yet", value=now.waiting
+        )
+        made = CounterMetricFamily(
+            "steersman_recommendations", "What became of recommendations", labels=["event"]
+        )
+        for event, count in sorted(now.counts.items()):
+            made.add_metric([event], count)
+        yield made
+        yield GaugeMetricFamily(
+            "steersman_frozen", "1 where nothing acts by itself: acting is frozen", value=int(now.frozen)
+        )
+
     def _deliveries(self) -> Iterator[Metric]:
         """How each subscription's delivery fares; their number is bounded."""
         deliveries = self._plane.deliveries
         if deliveries is None:
             return
+        horizon = 0 if self._plane.tail is None else self._plane.tail.horizon
+        yield GaugeMetricFamily("steersman_events_revision", "Newest revision that is told of", value=horizon)
+        behind = GaugeMetricFamily(
+            "steersman_delivery_behind",
+            "Store revisions between the newest and what is done: no fewer than events",
+            labels=["subscription"],
+        )
+        failing = GaugeMetricFamily(
+            "steersman_delivery_failing",
+            "Resources whose oldest event was tried and not taken",
+            labels=["subscription"],
+        )
+        running = GaugeMetricFamily(
+            "steersman_delivery_up", "1 where the subscription is enabled", labels=["subscription"]
+        )
         lag = GaugeMetricFamily(
             "steersman_delivery_lag_seconds",
             "Age of the oldest event that is being delivered",
@@ -243,6 +341,9 @@ class PlaneCollector(Collector):
             "steersman_delivery_lost", "Times that events were gone before delivery", labels=["subscription"]
         )
         for one in deliveries.snapshot():
+            running.add_metric([one.id], 1.0 if one.running else 0.0)
+            behind.add_metric([one.id], max(0, horizon - one.cursor) if one.running else 0)
+            failing.add_metric([one.id], one.failing)
             lag.add_metric([one.id], one.lag_s)
             pending.add_metric([one.id], one.pending)
             attempts.add_metric([one.id, "delivered"], one.delivered)
@@ -250,7 +351,7 @@ class PlaneCollector(Collector):
             dead.add_metric([one.id], one.dead)
             letters.add_metric([one.id], one.dead_letters)
             lost.add_metric([one.id], one.lost)
-        yield from (lag, pending, attempts, dead, letters, lost)
+        yield from (running, behind, failing, lag, pending, attempts, dead, letters, lost)
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily(
@@ -259,8 +360,11 @@ class PlaneCollector(Collector):
         restarts = CounterMetricFamily(
             "steersman_task_restarts", "Restarts of a task since the start", labels=["task"]
         )
-        for task in self._plane.supervisor.snapshot():
-            tasks.add_metric([task.name], 1.0 if task.state == "running" else 0.0)
-            restarts.add_metric([task.name], task.restarts)
+        loop = None if self._plane.control is None else self._plane.control.loop
+        inner = [] if loop is None else loop.tasks()
+        named = [(task.name, task) for task in self._plane.supervisor.snapshot()]
+        for name, task in (*named, *((f"loop.{task.name}", task) for task in inner)):
+            tasks.add_metric([name], 1.0 if task.state == "running" else 0.0)
+            restarts.add_metric([name], task.restarts)
         yield tasks
         yield restarts

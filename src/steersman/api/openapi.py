@@ -21,36 +21,42 @@ from steersman.api.access import (
     TokenNeeded,
     TooManyFailures,
 )
-from steersman.api.applying import Applied
 from steersman.api.auth import IssuedToken, NewToken, TokenInvalid
-from steersman.api.decisions import (
-    CoverageAnswer,
-    DryRunAnswer,
-    FreezeAnswer,
-    ModeAnswer,
-    PolicyAnswer,
-    PolicyList,
-    RecommendationAnswer,
-)
 from steersman.api.entities import EntityPage
-from steersman.api.managed import WrittenAnswer
-from steersman.api.operations import AnswerTaken
 from steersman.api.problems import InvalidParameter, UnknownParameter
 from steersman.api.recording import SECONDS_MAX
-from steersman.api.resources import HistoryList, KindList, OptionList, PathAnswer, ResourceList
 from steersman.api.routes import API, ROUTES, Role, Route
-from steersman.api.story import ResourceStory
 from steersman.api.subscriptions import DeadLetterList, SubscriptionAnswer, SubscriptionList
 from steersman.api.system import Alive, Ready, SchemaNames, SourceList, Status, WhoAmI
-from steersman.api.tables import LintAnswer, TableList
 from steersman.api.tokens import TokenList
 from steersman.api.watch import Bye, Gone, Hello, ResourceResync, Resync
 from steersman.kernel.errors import PROBLEM_MEDIA_TYPE, SteersmanError, Unavailable
+from steersman.kinds.advice import (
+    DryRun,
+    FreezeInfo,
+    ModeSet,
+    PolicyBook,
+    PolicyCoverage,
+    PolicyInfo,
+    RecommendationInfo,
+)
 from steersman.kinds.command import ResourceEvent
 from steersman.kinds.entity import ENTITY_CLASSES
 from steersman.kinds.explanation import EntityHistory, Explanation
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.managed import (
+    Allowed,
+    Applied,
+    Changed,
+    HistoryPage,
+    KindCounts,
+    Managed,
+    ManagedPage,
+    StepTaken,
+    Way,
+)
 from steersman.kinds.plane_resources import KINDS
+from steersman.kinds.story import Story
 from steersman.kinds.subscription import (
     IssuedSubscription,
     NewSubscription,
@@ -59,6 +65,7 @@ from steersman.kinds.subscription import (
     SubscriptionChange,
     TestSent,
 )
+from steersman.kinds.tables import Linted, TableInfos
 from steersman.observe.push import PushAnswer
 
 JSON = "application/json"
@@ -85,38 +92,38 @@ ANSWERS: dict[str, tuple[int, str, Any]] = {
     "recording": (200, "application/octet-stream", str),
     "status": (200, JSON, Status),
     "whoami": (200, JSON, WhoAmI),
-    "list_kinds": (200, JSON, KindList),
-    "list_resources": (200, JSON, ResourceList),
-    "create_resource": (201, JSON, WrittenAnswer),
+    "list_kinds": (200, JSON, KindCounts),
+    "list_resources": (200, JSON, ManagedPage),
+    "create_resource": (201, JSON, Changed),
     "get_resource": (200, JSON, "AnyResource"),
     "apply_resource": (200, JSON, Applied),
-    "delete_resource": (200, JSON, WrittenAnswer),
-    "set_desired_status": (200, JSON, WrittenAnswer),
-    "transition_resource": (200, JSON, WrittenAnswer),
-    "resource_history": (200, JSON, HistoryList),
-    "resource_allowed": (200, JSON, OptionList),
-    "resource_path": (200, JSON, PathAnswer),
-    "explain_resource": (200, JSON, ResourceStory),
-    "place_hold": (200, JSON, WrittenAnswer),
-    "lift_hold": (200, JSON, WrittenAnswer),
+    "delete_resource": (200, JSON, Changed),
+    "set_desired_status": (200, JSON, Changed),
+    "transition_resource": (200, JSON, Changed),
+    "resource_history": (200, JSON, HistoryPage),
+    "resource_allowed": (200, JSON, Allowed),
+    "resource_path": (200, JSON, Way),
+    "explain_resource": (200, JSON, Story),
+    "place_hold": (200, JSON, Changed),
+    "lift_hold": (200, JSON, Changed),
     "reconcile_resource": (202, JSON, "AnyResource"),
     "retry_phase": (202, JSON, "AnyResource"),
-    "answer_step": (200, JSON, AnswerTaken),
-    "list_lifecycles": (200, JSON, TableList),
-    "lint_lifecycle": (200, JSON, LintAnswer),
+    "answer_step": (200, JSON, StepTaken),
+    "list_lifecycles": (200, JSON, TableInfos),
+    "lint_lifecycle": (200, JSON, Linted),
     "get_lifecycle": (200, JSON, dict[str, Any]),
-    "list_policies": (200, JSON, PolicyList),
-    "dry_run_policies": (200, JSON, DryRunAnswer),
-    "policy_coverage": (200, JSON, CoverageAnswer),
-    "get_policy": (200, JSON, PolicyAnswer),
-    "set_policy_mode": (200, JSON, ModeAnswer),
-    "list_recommendations": (200, JSON, ResourceList),
-    "get_recommendation": (200, JSON, RecommendationAnswer),
-    "approve_recommendation": (200, JSON, WrittenAnswer),
-    "reject_recommendation": (200, JSON, WrittenAnswer),
-    "snooze_recommendation": (200, JSON, WrittenAnswer),
-    "get_freeze": (200, JSON, FreezeAnswer),
-    "set_freeze": (200, JSON, FreezeAnswer),
+    "list_policies": (200, JSON, PolicyBook),
+    "dry_run_policies": (200, JSON, DryRun),
+    "policy_coverage": (200, JSON, PolicyCoverage),
+    "get_policy": (200, JSON, PolicyInfo),
+    "set_policy_mode": (200, JSON, ModeSet),
+    "list_recommendations": (200, JSON, ManagedPage),
+    "get_recommendation": (200, JSON, RecommendationInfo),
+    "approve_recommendation": (200, JSON, Changed),
+    "reject_recommendation": (200, JSON, Changed),
+    "snooze_recommendation": (200, JSON, Changed),
+    "get_freeze": (200, JSON, FreezeInfo),
+    "set_freeze": (200, JSON, FreezeInfo),
     "list_subscriptions": (200, JSON, SubscriptionList),
     "create_subscription": (201, JSON, IssuedSubscription),
     "get_subscription": (200, JSON, SubscriptionAnswer),
@@ -297,6 +304,7 @@ def build(paths: dict[str, dict[str, Any]], version: str) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         list(dict.fromkeys([*named, *entity_types, *states, *bodies, *EXTRA_TYPES])),
         ref_template=REF + "{name}",
+        schema_hook=_managed_schema,
     )
     components["Problem"] = PROBLEM_SCHEMA
     components["AnyEntity"] = {
@@ -309,9 +317,6 @@ def build(paths: dict[str, dict[str, Any]], version: str) -> dict[str, Any]:
         "description": "A resource of any kind; `resource_type` says which. `work`: may it take work?",
         "anyOf": [{"$ref": REF + cls.__name__} for cls in states],
     }
-    for name in ("WrittenAnswer", "Applied", "ResourceStory", "RecommendationAnswer"):
-        components[name]["properties"]["resource"] = {"$ref": REF + "AnyResource"}
-    components["ResourceList"]["properties"]["items"]["items"] = {"$ref": REF + "AnyResource"}
     components["EntityPage"]["properties"]["items"]["items"] = {"$ref": REF + "AnyEntity"}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -418,6 +423,13 @@ def _responses(route: Route, codes: dict[str, type[SteersmanError]]) -> dict[str
             "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}},
         }
     return responses
+
+
+def _managed_schema(kind: type) -> dict[str, Any]:
+    """What the schema of a type that is no Struct is: a resource as it is shown."""
+    if kind is Managed:
+        return {"$ref": REF + "AnyResource"}
+    raise TypeError(kind.__name__)
 
 
 def _schema(kind: Any) -> dict[str, Any]:

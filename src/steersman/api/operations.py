@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from steersman.api.control import Control, control_of
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, read_json
 from steersman.api.managed import read_resource_kind
@@ -11,6 +9,7 @@ from steersman.api.problems import NotReady, reveal
 from steersman.api.wishes import StepAnswer
 from steersman.kernel.errors import NotFound
 from steersman.kinds.command import Evidence
+from steersman.kinds.managed import StepTaken
 from steersman.kinds.refusal import Fenced
 from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import StepOutcome, StepResult
@@ -27,16 +26,6 @@ class OperationNotFound(NotFound):
 
     code = "operation_not_found"
     title = "No such operation"
-
-
-class AnswerTaken(Struct, frozen=True):
-    """How far the phase is, with the answer taken in."""
-
-    resource: str
-    phase: str | None
-    status: str
-    detail: str = ""
-    step: str | None = None
 
 
 async def answer_step(request: Asked) -> Answer:
@@ -63,8 +52,14 @@ async def answer_step(request: Asked) -> Answer:
         outcome=StepOutcome(wish.outcome), detail=wish.detail, outputs=wish.outputs, evidence=evidence
     )
     report = await control.answer(ref, operation, wish.epoch, step, wish.attempt, result)
-    phase = current.lifecycle_phase
-    return json_answer(AnswerTaken(str(ref), phase, report.status, report.detail, report.step))
+    taken = StepTaken(
+        resource=str(ref),
+        phase=current.lifecycle_phase,
+        status=report.status,
+        detail=report.detail,
+        step=report.step,
+    )
+    return json_answer(taken)
 
 
 async def _resource_of(control: Control, operation: str, named: str) -> ResourceRef:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from litestar.params import QueryParameter
-from msgspec import Struct
 
 from steersman.api.control import Control, actor_of, control_of, tag_of, terms_of
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, plane_of, read_json
@@ -29,9 +28,8 @@ from steersman.api.managed import (
 from steersman.api.pages import FILTERS_MAX, PAGE_MAX, SCAN_MAX, CursorInvalid, read_healths, read_labels
 from steersman.api.problems import InvalidParameter, NotReady
 from steersman.api.wishes import DesiredStatus, HoldWish, TransitionWish, Why
-from steersman.kinds.command import HistoryEntry
 from steersman.kinds.entity import EntityType, HealthState
-from steersman.kinds.machine import Option, PathStep
+from steersman.kinds.managed import Allowed, HistoryPage, KindCount, KindCounts, Managed, ManagedPage, Way
 from steersman.kinds.names import RESOURCE_FORMS
 from steersman.kinds.phase import PhaseInvalid
 from steersman.kinds.state import NodeState, ResourceState
@@ -54,54 +52,6 @@ Words = Annotated[
 ]
 
 
-class KindCount(Struct, frozen=True):
-    """A kind and how many of it there are; `more`: at least so many, counting stopped there."""
-
-    kind: str
-    count: int
-    more: bool = False
-    plane_owned: bool = False
-
-
-class KindList(Struct, frozen=True):
-    """All kinds of resources."""
-
-    items: list[KindCount]
-
-
-class ResourceList(Struct, frozen=True):
-    """One page. `cursor` continues the list (null: this was the last page); a page may be short and yet have
-    one. `revision` is the store's, the same for all pages of one list."""
-
-    items: list[dict[str, Any]]
-    cursor: str | None
-    revision: int
-    problems: list[str] = []
-
-
-class HistoryList(Struct, frozen=True):
-    """A page of history rows."""
-
-    items: list[HistoryEntry]
-    cursor: str | None
-    problems: list[str] = []
-
-
-class OptionList(Struct, frozen=True):
-    """What the caller could ask now: `status` is where the resource is."""
-
-    status: str
-    items: list[Option]
-
-
-class PathAnswer(Struct, frozen=True):
-    """The way from where a resource is to a state; empty where it is there."""
-
-    status: str
-    to: str
-    steps: list[PathStep]
-
-
 async def list_kinds(request: Asked) -> Answer:
     """Kinds of resources, with how many there are of each."""
     ledger = control_of(request).ledger
@@ -113,8 +63,10 @@ async def list_kinds(request: Asked) -> Answer:
             count, after = count + len(page.items), page.after
             if after is None or count >= SCAN_MAX:
                 break
-        counts.append(KindCount(kind, count, after is not None, kind in PLANE_OWNED))
-    return json_answer(KindList(counts))
+        counts.append(
+            KindCount(kind=kind, count=count, more=after is not None, plane_owned=kind in PLANE_OWNED)
+        )
+    return json_answer(KindCounts(tuple(counts)))
 
 
 async def list_resources(
@@ -174,9 +126,9 @@ async def read_page(
     fits: Callable[[ResourceState], bool],
     limit: int,
     after: str | None,
-) -> ResourceList:
+) -> ManagedPage:
     """Up to `limit` resources behind `after` that the selection lets through and that `fits`."""
-    items: list[dict[str, Any]] = []
+    items: list[Managed] = []
     problems: list[str] = []
     revision, now = 0, plane.clock.now()
     for _ in range(READS_MAX):
@@ -186,7 +138,8 @@ async def read_page(
         items += [shown_resource(control, one, now) for one in page.items if fits(one)]
         if after is None or len(items) >= limit:
             break
-    return ResourceList(items, None if after is None else _write_cursor(after), revision, problems)
+    cursor = None if after is None else _write_cursor(after)
+    return ManagedPage(items=tuple(items), cursor=cursor, revision=revision, problems=tuple(problems))
 
 
 def observed_health(plane: Plane, state: ResourceState) -> HealthState | None:
@@ -205,15 +158,22 @@ async def get_resource(request: Asked) -> Answer:
     return json_answer(shown, headers={"etag": tag_of(state.version), "cache-control": "no-cache"})
 
 
-async def delete_resource(request: Asked) -> Answer:
-    """Take a resource out. Its history stays, and goes on where the id is made again."""
+async def delete_resource(
+    request: Asked,
+    force: Annotated[
+        bool,
+        QueryParameter(name="force", description="Also while an operation is under way; takes role admin"),
+    ] = False,
+) -> Answer:
+    """Take a resource out. Its history stays, and goes on where the id is made again. Refused while an
+    operation is under way."""
     ref, control = ref_of(request, writes=True), control_of(request)
     exchange = exchange_of(request)
     wish = await read_optional(request, Why, Why())
     terms = terms_of(exchange, wish.reason, initiator=wish.initiator)
-    return written_answer(
-        request, control, await control.ledger.delete(ref, actor_of(exchange.caller), terms=terms)
-    )
+    actor = actor_of(exchange.caller)
+    written = await control.ledger.delete(ref, actor, terms=terms, force=force)
+    return written_answer(request, control, written)
 
 
 async def set_desired_status(request: Asked) -> Answer:
@@ -261,10 +221,10 @@ async def resource_history(
     ref, control = ref_of(request), control_of(request)
     page = await control.ledger.history(ref, cursor or 0, limit=limit, newest_first=order == "newest")
     return json_answer(
-        HistoryList(
-            [shown_entry(one) for one in page.entries],
-            None if page.after_seq is None else str(page.after_seq),
-            [str(one) for one in page.problems],
+        HistoryPage(
+            items=tuple(shown_entry(one) for one in page.entries),
+            cursor=None if page.after_seq is None else str(page.after_seq),
+            problems=tuple(str(one) for one in page.problems),
         )
     )
 
@@ -274,7 +234,7 @@ async def resource_allowed(request: Asked) -> Answer:
     ref, control = ref_of(request), control_of(request)
     state = await control.ledger.get(ref)
     options = await control.ledger.allowed(ref, actor_of(exchange_of(request).caller).roles)
-    return json_answer(OptionList(state.status, list(options)))
+    return json_answer(Allowed(status=state.status, items=tuple(options)))
 
 
 async def resource_path(
@@ -286,7 +246,7 @@ async def resource_path(
     state = await control.ledger.get(ref)
     machine = control.lifecycles.machine(state.lifecycle_table)
     steps = machine.path(state.status, to)
-    return json_answer(PathAnswer(state.status, machine.lifecycle.canonical(to), steps))
+    return json_answer(Way(status=state.status, to=machine.lifecycle.canonical(to), steps=tuple(steps)))
 
 
 async def place_hold(request: Asked) -> Answer:

@@ -217,7 +217,14 @@ _RESOURCES: tuple[Route, ...] = (
         "Make a resource what the body says: create it, or change what differs",
         (*ONE, *CHANGE, "spec_refused", "resource_exists", *MOVE),
     ),
-    Route("delete_resource", "DELETE", RESOURCE, O, "Take a resource out", (*ONE, *CHANGE, "held")),
+    Route(
+        "delete_resource",
+        "DELETE",
+        RESOURCE,
+        O,
+        "Take a resource out; while an operation is under way it takes `force` and role admin",
+        (*ONE, *CHANGE, "held", "operation_under_way"),
+    ),
     Route(
         "set_desired_status",
         "PUT",

@@ -25,6 +25,7 @@ from steersman.api import (
     system,
     tables,
     tokens,
+    trials,
 )
 from steersman.api.edge import Edge
 from steersman.api.exchange import RawHandler, Receive, Scope, Send
@@ -78,8 +79,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "lint_lifecycle": tables.lint_lifecycle,
     "get_lifecycle": tables.get_lifecycle,
     "list_policies": decisions.list_policies,
-    "dry_run_policies": decisions.dry_run_policies,
-    "policy_coverage": decisions.policy_coverage,
+    "dry_run_policies": trials.dry_run_policies,
+    "policy_coverage": trials.policy_coverage,
     "get_policy": decisions.get_policy,
     "set_policy_mode": decisions.set_policy_mode,
     "list_recommendations": decisions.list_recommendations,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
-
-import msgspec
-from msgspec import Struct
+from datetime import timedelta
 
 from steersman.api.control import Control, control_of, tag_of
 from steersman.api.framework import Answer, Asked, json_answer, plane_of
@@ -14,102 +10,19 @@ from steersman.api.managed import ref_of, shown_entry, shown_resource
 from steersman.api.plane import Plane
 from steersman.api.shown import shown_explanation
 from steersman.kernel.errors import SteersmanError
-from steersman.kinds.axes import Condition, Hold, Operation
 from steersman.kinds.command import ChangeAction, HistoryEntry
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.explanation import Confidence, Freshness, HealthVerdict
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.machine import Machine, PathStep
 from steersman.kinds.plane_resources import RecommendationState
-from steersman.kinds.state import NodeState, ResourceRef, ResourceState, Retry
-from steersman.kinds.work import WorkVerdict
+from steersman.kinds.state import NodeState, ResourceRef, ResourceState
+from steersman.kinds.story import Story, StoryFrozen, StoryGoing, StoryObserved, StoryPlace
 
 ENTRIES_TOLD = 10
 RECOMMENDATIONS_TOLD = 10
 INTENT_ROWS_MAX = 500
 """History rows that are searched for the one that set the intent."""
 INTENT_PAGE = 100
-
-
-class Place(Struct, frozen=True, kw_only=True):
-    """The first axis: its lifecycle state, since when, and what the table says of it."""
-
-    status: str
-    since: datetime
-    lifecycle: str
-    state_class: str = ""
-    schedulable: bool = False
-    stands_for: str = ""
-    description: str = ""
-    deadline: datetime | None = None
-    on_timeout: str | None = None
-    phase: str | None = None
-
-
-class Going(Struct, frozen=True, kw_only=True):
-    """Where it is meant to be, who said so and why, and by which path it goes there.
-
-    `set_by` is the history row that set the intent, with the facts that were read to decide it. `no_path`
-    says why there is no way.
-    """
-
-    desired_status: str | None
-    converged: bool
-    by: str = ""
-    reason: str = ""
-    path: list[PathStep] = []
-    no_path: str = ""
-    set_by: HistoryEntry | None = None
-
-
-class LoopWord(Struct, frozen=True, kw_only=True):
-    """What came of the loop's last look: outcome, why, who must do what, when it looks again."""
-
-    outcome: str = ""
-    reason: str = ""
-    needs: str = ""
-    at: datetime | None = None
-    next_at: datetime | None = None
-    failures: int = 0
-    budget: int = 0
-    frozen: bool = False
-    queued: bool = False
-    working: bool = False
-
-
-class Observed(Struct, frozen=True, kw_only=True):
-    """What is observed of it: the entity's health with its reasons, freshness and confidence."""
-
-    entity: str
-    health: HealthVerdict
-    freshness: Freshness
-    confidence: Confidence
-
-
-class FrozenWord(Struct, frozen=True):
-    """Acting is frozen: since when, by whom, why."""
-
-    since: datetime
-    by: str
-    reason: str
-
-
-class ResourceStory(Struct, frozen=True, kw_only=True):
-    """The whole story. `history` is newest first; `recommendations` are those about it, newest first."""
-
-    resource: dict[str, Any]
-    place: Place
-    operation: Operation | None
-    conditions: list[Condition]
-    holds: list[Hold]
-    work: WorkVerdict | None
-    going: Going
-    loop: LoopWord | None
-    retry: Retry | None
-    frozen: FrozenWord | None
-    history: list[HistoryEntry]
-    recommendations: list[dict[str, Any]]
-    observed: Observed | None
 
 
 async def explain_resource(request: Asked) -> Answer:
@@ -120,7 +33,7 @@ async def explain_resource(request: Asked) -> Answer:
     return json_answer(story, headers={"etag": tag_of(state.version), "cache-control": "no-cache"})
 
 
-async def tell(plane: Plane, control: Control, ref: ResourceRef, state: ResourceState) -> ResourceStory:
+async def tell(plane: Plane, control: Control, ref: ResourceRef, state: ResourceState) -> Story:
     """The story of one resource as of now."""
     now = plane.clock.now()
     try:
@@ -131,28 +44,30 @@ async def tell(plane: Plane, control: Control, ref: ResourceRef, state: Resource
     look = control.loop.explain(ref) if control.loop is not None else None
     frozen = control.advice.book.frozen() if control.advice is not None else None
     page = await control.ledger.history(ref, limit=ENTRIES_TOLD, newest_first=True)
-    return ResourceStory(
+    return Story(
         resource=shown,
         place=_place(state, machine.lifecycle if machine is not None else None),
         operation=state.operation,
-        conditions=list(state.conditions),
-        holds=[hold for hold in state.holds if hold.is_alive(now)],
-        work=msgspec.convert(shown["work"], WorkVerdict) if "work" in shown else None,
+        conditions=tuple(state.conditions),
+        holds=tuple(hold for hold in state.holds if hold.is_alive(now)),
+        work=shown.work,
         going=await _going(control, ref, state, machine),
-        loop=None if look is None else LoopWord(**{n: getattr(look, n) for n in LoopWord.__struct_fields__}),
+        loop=look,
         retry=state.retry,
-        frozen=None if frozen is None else FrozenWord(frozen.since, frozen.by, frozen.reason),
-        history=[shown_entry(one) for one in page.entries],
-        recommendations=[shown_resource(control, one, now) for one in _about(control, state)],
+        frozen=None
+        if frozen is None
+        else StoryFrozen(since=frozen.since, by=frozen.by, reason=frozen.reason),
+        history=tuple(shown_entry(one) for one in page.entries),
+        recommendations=tuple(shown_resource(control, one, now) for one in _about(control, state)),
         observed=_observed(plane, state),
     )
 
 
-def _place(state: ResourceState, lifecycle: Lifecycle | None) -> Place:
+def _place(state: ResourceState, lifecycle: Lifecycle | None) -> StoryPlace:
     if lifecycle is None:
-        return Place(status=state.status, since=state.status_since, lifecycle=state.lifecycle_table)
+        return StoryPlace(status=state.status, since=state.status_since, lifecycle=state.lifecycle_table)
     spec = lifecycle.state(state.status)
-    return Place(
+    return StoryPlace(
         status=spec.name,
         since=state.status_since,
         lifecycle=str(lifecycle),
@@ -166,7 +81,9 @@ def _place(state: ResourceState, lifecycle: Lifecycle | None) -> Place:
     )
 
 
-async def _going(control: Control, ref: ResourceRef, state: ResourceState, machine: Machine | None) -> Going:
+async def _going(
+    control: Control, ref: ResourceRef, state: ResourceState, machine: Machine | None
+) -> StoryGoing:
     desired = state.desired_status
     path: list[PathStep] = []
     no_path = ""
@@ -175,12 +92,12 @@ async def _going(control: Control, ref: ResourceRef, state: ResourceState, machi
             path = machine.path(state.status, desired)
         except SteersmanError as error:
             no_path = error.detail
-    return Going(
+    return StoryGoing(
         desired_status=desired,
         converged=state.is_converged(),
         by=state.desired_by,
         reason=state.desired_reason,
-        path=path,
+        path=tuple(path),
         no_path=no_path,
         set_by=await _intent_entry(control, ref) if desired is not None else None,
     )
@@ -212,14 +129,14 @@ def _about(control: Control, state: ResourceState) -> list[RecommendationState]:
     return sorted(about, key=lambda one: one.created_at, reverse=True)[:RECOMMENDATIONS_TOLD]
 
 
-def _observed(plane: Plane, state: ResourceState) -> Observed | None:
+def _observed(plane: Plane, state: ResourceState) -> StoryObserved | None:
     if not isinstance(state, NodeState):
         return None
     explained = plane.bus.explain(EntityType.NODE, state.id, scope=state.scope)
     if explained is None:
         return None
     explained = shown_explanation(explained)
-    return Observed(
+    return StoryObserved(
         entity=f"node/{state.id}",
         health=explained.health,
         freshness=explained.freshness,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 
 from litestar import Response
@@ -14,13 +15,24 @@ from steersman.api.plane import Plane
 from steersman.api.problems import NotReady
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.redact import redact_text
-from steersman.kernel.tasks import FAILED, STUCK, TaskSnapshot
+from steersman.kernel.tasks import ENDED, FAILED, STUCK, WAITING, TaskSnapshot
 from steersman.kinds.explanation import SourceStatus
+from steersman.kinds.running import ActingStatus, AdviceStatus, EventsStatus, LeftOut, LoopStatus
 from steersman.kinds.schema import PUBLISHED, schema_of
 from steersman.observe.judge import SourceHealth
 
 STORE_ANSWER_MAX_S = 2.0
 """How long the store may take to answer for `/readyz`."""
+LOOP_WAIT_MAX_S = 300.0
+"""Where a resource waits longer for its turn, turns do not end: the first sweep of 100,000 resources takes a
+fraction of this."""
+_DIED = {
+    FAILED: FAILED,
+    STUCK: STUCK,
+    WAITING: "died, and waits to be started again",
+}
+_PER_SUBSCRIBER = "delivery."
+"""Begins the names of tasks that serve one subscriber: their trouble is not the plane's."""
 
 
 class Alive(Struct, frozen=True):
@@ -46,7 +58,8 @@ class StoreStatus(Struct, frozen=True):
 
 class Status(Struct, frozen=True):
     """What runs here and how it does. `sources` are all, as the bus hears them; `intake` the configured
-    ones, as they are observed: latency, failures, warnings, what comes next.
+    ones, as they are observed: latency, failures, warnings, what comes next. `acting` is None where this
+    process only observes.
     """
 
     version: str
@@ -63,6 +76,7 @@ class Status(Struct, frozen=True):
     streams: int
     tokens_required: bool
     dashboard_built: bool
+    acting: ActingStatus | None = None
 
 
 class SourceList(Struct, frozen=True):
@@ -92,7 +106,7 @@ async def healthz() -> Answer:
 
 
 async def readyz(request: Asked) -> Answer:
-    """Store, intake and tasks work; else 503 with a line for each that does not."""
+    """Store, intake, tasks and loop work; else 503 with a line for each that does not."""
     plane = plane_of(request)
     failed = failures(plane, await ask_store(plane))
     if failed:
@@ -122,6 +136,7 @@ async def status(request: Asked) -> Answer:
             streams=request.app.state["streams"](),
             tokens_required=plane.settings.auth.tokens,
             dashboard_built=request.app.state["dashboard_built"],
+            acting=acting_status(plane),
         )
     )
 
@@ -190,9 +205,80 @@ def failures(plane: Plane, store: StoreStatus) -> list[str]:
     """Why the plane is not ready, one line each; empty where it is."""
     lines = [] if store.ok else [f"store: {store.detail}"]
     lines += [f"intake: {line}" for line in plane.intake_failures()]
-    lines += [
-        f"task {task.name}: {task.state}"
-        for task in plane.supervisor.snapshot()
-        if task.state in (FAILED, STUCK)
-    ]
-    return lines
+    lines += _task_failures(plane)
+    return lines + list(_loop_failures(plane))
+
+
+def _task_failures(plane: Plane) -> Iterator[str]:
+    """Tasks that died, whether or not they are started again; and those of the acting half that are over."""
+    needed = () if plane.control is None else plane.control.tasks
+    tasks = plane.supervisor.snapshot()
+    for task in tasks:
+        if task.state == WAITING and task.name.startswith(_PER_SUBSCRIBER):
+            continue
+        if task.state in _DIED:
+            yield f"task {task.name}: {_DIED[task.state]}"
+        elif task.state == ENDED and task.name in needed:
+            yield f"task {task.name}: ended"
+    known = {task.name for task in tasks}
+    yield from (f"task {name}: does not run" for name in needed if name not in known)
+
+
+def _loop_failures(plane: Plane) -> Iterator[str]:
+    loop = None if plane.control is None else plane.control.loop
+    if loop is None:
+        return
+    for task in loop.tasks():
+        if task.state in (*_DIED, ENDED):
+            yield f"loop: its task {task.name} {_DIED.get(task.state, task.state)}"
+    yield from stall_of(loop.snapshot().oldest_wait_s)
+
+
+def stall_of(oldest_wait_s: float) -> list[str]:
+    """The line for a loop in which nobody's turn comes; none where the longest wait is within the bound."""
+    if oldest_wait_s <= LOOP_WAIT_MAX_S:
+        return []
+    return [f"loop: a resource has waited for its turn for {oldest_wait_s:.0f} s"]
+
+
+def acting_status(plane: Plane) -> ActingStatus | None:
+    """How the acting half fares; None where this process has none."""
+    control = plane.control
+    if control is None:
+        return None
+    loop = advice = None
+    if control.loop is not None:
+        now = control.loop.snapshot()
+        loop = LoopStatus(**{name: getattr(now, name) for name in LoopStatus.__struct_fields__})
+    if control.advice is not None:
+        said = control.advice.snapshot()
+        advice = AdviceStatus(**{name: getattr(said, name) for name in AdviceStatus.__struct_fields__})
+    return ActingStatus(loop=loop, advice=advice, events=_events(plane), left_out=tuple(_left_out(plane)))
+
+
+def _events(plane: Plane) -> EventsStatus | None:
+    if plane.deliveries is None:
+        return None
+    each = plane.deliveries.snapshot()
+    horizon = 0 if plane.tail is None else plane.tail.horizon
+    return EventsStatus(
+        subscriptions=len(each),
+        pending=sum(one.pending for one in each),
+        behind=max((max(0, horizon - one.cursor) for one in each if one.running), default=0),
+        failing=sum(one.failing > 0 for one in each),
+        dead_letters=sum(one.dead_letters for one in each),
+    )
+
+
+def _left_out(plane: Plane) -> Iterator[LeftOut]:
+    """What was given to this process and is not in force."""
+    control = plane.control
+    if control is None:
+        return
+    if control.advice is not None:
+        for one in control.advice.policies.problems:
+            detail = redact_text(one.detail)
+            yield LeftOut(what="policy", file=one.file, detail=detail, line=one.line, column=one.column)
+    for one in control.lifecycles.refused:
+        detail = redact_text(one.detail)
+        yield LeftOut(what="lifecycle", file=one.file, detail=detail, line=one.line, column=one.column)

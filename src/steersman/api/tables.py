@@ -7,67 +7,30 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response
 from litestar.params import QueryParameter
-from msgspec import Struct
 
 from steersman.api.control import control_of
 from steersman.api.framework import Answer, Asked, exchange_of, json_answer, read_json
 from steersman.api.wishes import TextWish
 from steersman.kernel.errors import InvalidInput
+from steersman.kinds.tables import Linted, TableFinding, TableInfo, TableInfos
 
 FORMS = "^(json|yaml|mermaid|dot)$"
 
 
-class TableFinding(Struct, frozen=True):
-    """What the linter says of a table. `severity`: error or warning; `line` and `column` from 1."""
-
-    code: str
-    severity: str
-    message: str
-    fix: str = ""
-    file: str = ""
-    line: int = 0
-    column: int = 0
-
-
-class TableInfo(Struct, frozen=True):
-    """A loaded lifecycle in short. `in_force`: the version that the bare name stands for."""
-
-    name: str
-    version: str
-    digest: str
-    place: str
-    in_force: bool
-    findings: list[TableFinding]
-
-
-class TableList(Struct, frozen=True):
-    """All loaded lifecycles."""
-
-    items: list[TableInfo]
-
-
-class LintAnswer(Struct, frozen=True):
-    """What the linter says of a text. `ok`: it may be used; warnings do not stand against that."""
-
-    ok: bool
-    name: str
-    findings: list[TableFinding]
-
-
 async def list_lifecycles(request: Asked) -> Answer:
     """Lifecycles that are loaded, each version."""
-    items = [
+    items = tuple(
         TableInfo(
-            one.name,
-            one.version,
-            one.digest,
-            one.place,
-            getattr(one, "in_force", True),
-            list(map(_finding, one.findings)),
+            name=one.name,
+            version=one.version,
+            digest=one.digest,
+            place=one.place,
+            in_force=getattr(one, "in_force", True),
+            findings=tuple(map(_finding, one.findings)),
         )
         for one in control_of(request).lifecycles.list()
-    ]
-    return json_answer(TableList(items))
+    )
+    return json_answer(TableInfos(items))
 
 
 async def get_lifecycle(
@@ -100,25 +63,34 @@ async def lint_lifecycle(request: Asked) -> Answer:
     return json_answer(lint(wish.text, wish.file))
 
 
-def lint(text: str, file: str) -> LintAnswer:
+def lint(text: str, file: str) -> Linted:
     """What the linter says; a text that is no lifecycle is one finding."""
     from steersman.act.lifecycle.loading import lint_text  # what is acted with is loaded where it is used
     from steersman.kinds.lifecycle import Lifecycle
 
     try:
-        findings = [_finding(one) for one in lint_text(text, file)]
+        findings = tuple(map(_finding, lint_text(text, file)))
         name = str(Lifecycle.from_yaml(text, file))
     except InvalidInput as error:
         line, column = (error.facts.get(name, 0) for name in ("line", "column"))
-        return LintAnswer(
-            False, "", [TableFinding(error.code, "error", error.detail, "", file, line, column)]
+        finding = TableFinding(
+            code=error.code, severity="error", message=error.detail, file=file, line=line, column=column
         )
-    return LintAnswer(not any(one.severity == "error" for one in findings), name, findings)
+        return Linted(ok=False, findings=(finding,))
+    return Linted(ok=not any(one.severity == "error" for one in findings), name=name, findings=findings)
 
 
 def _finding(one: Any) -> TableFinding:
     place = one.place
-    return TableFinding(one.code, one.severity, one.message, one.fix, place.file, place.line, place.column)
+    return TableFinding(
+        code=one.code,
+        severity=one.severity,
+        message=one.message,
+        fix=one.fix,
+        file=place.file,
+        line=place.line,
+        column=place.column,
+    )
 
 
 def _text(text: str, media_type: str) -> Answer:

@@ -6,7 +6,7 @@ anything acts. Who may write resources is handed the Ledger; all others get a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,14 +61,21 @@ class Acting:
 
     def start(self, tasks: Supervisor) -> None:
         """Start all parts, those that others read first."""
-        tasks.start("events", self.tail.run, ALWAYS)
+        for name, run in self._parts():
+            tasks.start(name, run, ALWAYS)
         self.deliveries.start()
-        tasks.start("advice.follow", self.advice.follow, ALWAYS)
-        tasks.start("loop", self.loop.run, ALWAYS)
-        tasks.start("node.conditions", self.conditions.run, ALWAYS)
-        tasks.start("node.inventory", self.inventory.run, ALWAYS)
-        tasks.start("advice", self.advice.run, ALWAYS)
-        tasks.start("ledger.retention", self.retention.run, ALWAYS)
+
+    def _parts(self) -> tuple[tuple[str, Callable[[], Awaitable[None]]], ...]:
+        """What runs, in order; the plane is not ready while one of them does not."""
+        return (
+            ("events", self.tail.run),
+            ("advice.follow", self.advice.follow),
+            ("loop", self.loop.run),
+            ("node.conditions", self.conditions.run),
+            ("node.inventory", self.inventory.run),
+            ("advice", self.advice.run),
+            ("ledger.retention", self.retention.run),
+        )
 
     async def stop(self) -> None:
         """Write down how far each subscriber has been told. Before the store is closed."""
@@ -88,6 +95,7 @@ class Acting:
             answer=self.nodes.answer,
             facts=self.facts,
             required=REQUIRED,
+            tasks=tuple(name for name, _ in self._parts()),
         )
 
 
@@ -106,7 +114,7 @@ async def open_acting(
     acting = _put_together(settings, folder, store, bus, tasks, clock=clock, rng=rng, ids=ids)
     report = await acting.lifecycles.open(settings.lifecycles, acting.ledger)
     for refusal in report.refused:
-        _log.error("lifecycle_refused", detail=str(refusal))
+        _log.error("lifecycle_refused", file=refusal.file, line=refusal.line, detail=refusal.detail)
     await acting.advice.open()
     await acting.deliveries.load()
     return acting

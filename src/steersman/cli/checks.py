@@ -11,6 +11,7 @@ from steersman.cli.units import one_line, show_age
 if TYPE_CHECKING:
     from steersman.client.shapes import Status, WhoAmI
     from steersman.kinds.explanation import SourceStatus
+    from steersman.kinds.running import ActingStatus, AdviceStatus, EventsStatus, LoopStatus
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -41,7 +42,7 @@ def check_server(status: Status, address: str, own_version: str) -> Iterable[Che
             "install the same version on both sides",
         )
     if status.ready:
-        yield Check(OK, "ready", "store, intake and tasks work")
+        yield Check(OK, "ready", "store, intake, tasks and loop work")
     for line in status.failed:
         yield Check(FAIL, "ready", one_line(line), "see the server's log for the time before")
     yield from _check_tasks(status)
@@ -73,6 +74,59 @@ def check_access(status: Status, caller: WhoAmI) -> Check:
     who = "without a token" if caller.anonymous else f"as {one_line(caller.name)}"
     needs = "every caller needs a token" if status.tokens_required else "callers on loopback need no token"
     return Check(OK, "access", f"{who}, role {caller.role}; {needs}")
+
+
+def check_acting(acting: ActingStatus | None) -> Iterable[Check]:
+    """How what is decided, acted on and told fares, and each file that was given and is not in force."""
+    if acting is None:
+        return
+    yield from _check_loop(acting.loop)
+    yield from _check_advice(acting.advice)
+    yield from _check_events(acting.events)
+    for one in acting.left_out:
+        check = "policy dry-run" if one.what == "policy" else "lifecycle lint"
+        advice = f"it is not in force: put it right (steersman {check} FILE checks it), then restart"
+        yield Check(FAIL, one.what, one_line(str(one)), advice)
+
+
+def _check_loop(loop: LoopStatus | None) -> Iterable[Check]:
+    if loop is None:
+        return
+    detail = f"{loop.in_flight} resources are worked on, {loop.queued} wait, {loop.delayed} are due later"
+    if loop.queued:
+        detail += f"; the longest has waited {show_age(loop.oldest_wait_s)}"
+    if loop.stuck or loop.failing:
+        detail += f"; {loop.stuck} are stuck, {loop.failing} keep failing"
+        yield Check(WARN, "loop", detail, "`steersman explain KIND/NAME` says what one waits for")
+    else:
+        yield Check(OK, "loop", detail)
+
+
+def _check_advice(advice: AdviceStatus | None) -> Iterable[Check]:
+    if advice is None:
+        return
+    detail = f"{advice.policies} are evaluated, {advice.open} recommendations are open"
+    if advice.waiting:
+        yield Check(
+            WARN, "policies", f"{detail}, {advice.waiting} more found no place", "decide on what is open"
+        )
+    else:
+        yield Check(OK, "policies", detail)
+    if advice.frozen:
+        yield Check(
+            WARN, "freeze", "nothing acts by itself: acting is frozen", "steersman freeze --off --reason WHY"
+        )
+
+
+def _check_events(events: EventsStatus | None) -> Iterable[Check]:
+    if events is None or not events.subscriptions:
+        return
+    detail = f"{events.subscriptions}, {events.pending} events on their way"
+    if events.failing or events.dead_letters:
+        detail += f"; {events.failing} of them fail, {events.dead_letters} dead letters"
+        yield Check(WARN, "subscriptions", detail, "look at the receivers, then replay what they missed")
+    else:
+        yield Check(OK, "subscriptions", detail)
 
 
 def check_sources(sources: Iterable[SourceStatus]) -> Iterable[Check]:

@@ -49,7 +49,16 @@ def _all(arguments: argparse.Namespace, config: Path | None) -> Iterable[Check]:
 def _remote(arguments: argparse.Namespace) -> Iterable[Check]:
     from importlib.metadata import version
 
-    from steersman.cli.checks import FAIL, WARN, Check, check_access, check_clock, check_server, check_sources
+    from steersman.cli.checks import (
+        FAIL,
+        WARN,
+        Check,
+        check_access,
+        check_acting,
+        check_clock,
+        check_server,
+        check_sources,
+    )
     from steersman.cli.connection import connect
     from steersman.client import NotReachable
     from steersman.kernel.clock import SystemClock
@@ -64,6 +73,7 @@ def _remote(arguments: argparse.Namespace) -> Iterable[Check]:
             yield from check_server(status, plane.address, version("steersman"))
             yield check_clock(status.now, before, after)
             yield check_access(status, plane.whoami())
+            yield from check_acting(status.acting)
             yield from check_sources(status.sources)
     except NotReachable as error:
         yield Check(WARN, "server", error.detail, "start it with `steersman up`, or name it with --server")

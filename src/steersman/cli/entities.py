@@ -15,7 +15,7 @@ from steersman.kinds.fields import FIELDS
 from steersman.kinds.names import plural
 
 if TYPE_CHECKING:
-    from steersman.client.managed import Managed
+    from steersman.kinds.managed import Managed
 
 COMMON = ("NAME", "SCOPE", "HEALTH", "CONFIDENCE", "AGE")
 MANAGED = ("STATUS", "DESIRED", "WORK")

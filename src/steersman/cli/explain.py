@@ -12,8 +12,8 @@ from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
     from steersman.client import Steersman
-    from steersman.client.managed import Story
     from steersman.kinds.explanation import Explanation
+    from steersman.kinds.story import Story
 
 OPTIONS = (
     *TARGET,
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from steersman.cli.connection import connect, server_now
     from steersman.cli.screen import write_data
     from steersman.cli.story import write_story
-    from steersman.client.managed import plain_answer
+    from steersman.kinds.managed import plain_answer
 
     with connect(arguments) as plane:
         explanation, story = ask_both(plane, arguments)

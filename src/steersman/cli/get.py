@@ -10,8 +10,8 @@ from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
     from steersman.client import Steersman
-    from steersman.client.managed import Managed
     from steersman.kinds.entity import CanonicalEntity
+    from steersman.kinds.managed import Managed
 
 OUTPUT = Option(
     ("-o", "--output"),

@@ -12,15 +12,17 @@ NAME = Option(("NAME",), "its name, or NAME@VERSION")
 
 
 def show_all(arguments: argparse.Namespace) -> int:
-    """List loaded lifecycles."""
+    """List loaded lifecycles; files that are not in force are told on stderr."""
     from steersman.cli.connection import connect
-    from steersman.cli.screen import write_data, write_table
+    from steersman.cli.screen import note, write_data, write_table
     from steersman.cli.units import ABSENT, one_line
 
     with connect(arguments) as plane:
         found = plane.lifecycles()
+        acting = plane.status().acting
+    refused = [] if acting is None else [one for one in acting.left_out if one.what == "lifecycle"]
     if arguments.output != "table":
-        write_data({"items": found}, arguments.output)
+        write_data({"items": found, "refused": refused}, arguments.output)
         return DONE
     rows = [
         (
@@ -33,6 +35,8 @@ def show_all(arguments: argparse.Namespace) -> int:
         for one in found
     ]
     write_table(("NAME", "VERSION", "IN_FORCE", "WARNINGS", "PLACE"), rows)
+    for one in refused:
+        note(f"error: {one_line(str(one))}")
     return DONE
 
 

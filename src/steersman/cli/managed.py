@@ -15,8 +15,8 @@ from steersman.kinds.names import RESOURCE_FORMS, resource_kind_of
 from steersman.kinds.state import ResourceRef
 
 if TYPE_CHECKING:
-    from steersman.client.managed import Changed, Managed
     from steersman.kinds.command import HistoryEntry
+    from steersman.kinds.managed import Changed, Managed
 
 REASON = Option(("--reason",), "why; it is kept in history", "TEXT", default="")
 RESOURCE = (Option(("RESOURCE",), "KIND/NAME, or the name of a node", "KIND/NAME"),)
@@ -135,7 +135,7 @@ _TABLES: dict[str, Any] = {
 
 def write_change(arguments: argparse.Namespace, changed: Changed, done: str) -> None:
     """What came of a change: a line, or the whole answer as data."""
-    from steersman.client.managed import plain_answer
+    from steersman.kinds.managed import plain_answer
 
     if arguments.output != "table":
         write_data(plain_answer(changed), arguments.output)

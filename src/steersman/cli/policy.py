@@ -15,7 +15,8 @@ from steersman.kernel.clock import iso_utc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steersman.client.managed import DryRun, PolicyFault
+    from steersman.kinds.advice import PolicyCoverage
+    from steersman.kinds.deciding import PolicyProblem
 
 NAME = Option(("NAME",), "the policy's name")
 MODES = ("observe_only", "recommend_with_approval", "controlled_auto_act", "disabled")
@@ -106,7 +107,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
 
 
 def coverage(arguments: argparse.Namespace) -> int:
-    """Show of how many entities each policy can tell."""
+    """Show of how many entities each policy can tell, and which signals nobody collects."""
     from steersman.cli.connection import connect
     from steersman.cli.screen import write_data
 
@@ -169,8 +170,8 @@ def replay(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _write_counts(told: DryRun) -> None:
-    from steersman.cli.screen import write_table
+def _write_counts(told: PolicyCoverage) -> None:
+    from steersman.cli.screen import write_block, write_table
     from steersman.cli.units import ABSENT, one_line
 
     rows = [
@@ -186,9 +187,22 @@ def _write_counts(told: DryRun) -> None:
         for one in told.policies
     ]
     write_table(("POLICY", "LOOKS_AT", "MATCH", "HOLDS", "HOLDS_NOT", "UNKNOWN", "WHY_UNKNOWN"), rows)
+    write_block(
+        "What they can't see",
+        ("POLICY", "CAN_HOLD", "NOBODY_COLLECTS"),
+        [
+            (
+                one_line(one.policy),
+                "never" if one.blind else "yes",
+                one_line(", ".join(one.missing)) or f"any {one.entity_type}",
+            )
+            for one in told.signals
+            if one.blind or one.missing
+        ],
+    )
 
 
-def _tell_faults(problems: Sequence[PolicyFault]) -> None:
+def _tell_faults(problems: Sequence[PolicyProblem]) -> None:
     from steersman.cli.screen import note
 
     for one in problems:
@@ -238,7 +252,11 @@ COMMAND = Command(
         ),
         Command(
             name="coverage",
-            summary="Show of how many entities each policy can tell, and why not of the others",
+            summary="Show of how many entities each policy can tell, and which signals nobody collects",
+            about=(
+                "A policy that needs a signal which no source reports can never hold; it is named, with the\n"
+                "signals. Each is counted over the fleet as it is now."
+            ),
             options=(FORM,),
             run=coverage,
             examples=("steersman policy coverage",),

@@ -12,8 +12,8 @@ from steersman.cli.units import ABSENT, one_line, show_age
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steersman.client.managed import Story
     from steersman.kinds.policy import FactRead
+    from steersman.kinds.story import Story
 
 _VALUE_MAX_CHARS = 60
 

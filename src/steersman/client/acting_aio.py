@@ -6,13 +6,25 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from steersman.client import managed, managing
+from steersman.client import managing
 from steersman.client.managing import PAGE_DEFAULT, Terms, Wanted, new_key, read_resource_kind, ref
 from steersman.client.transport import AsyncTransport
 from steersman.kernel.ids import Rng
+from steersman.kinds.advice import (
+    DryRun,
+    FreezeInfo,
+    ModeSet,
+    PolicyBook,
+    PolicyCoverage,
+    PolicyInfo,
+    RecommendationInfo,
+)
 from steersman.kinds.command import Evidence, HistoryEntry
 from steersman.kinds.entity import HealthState
 from steersman.kinds.lifecycle import Lifecycle
+from steersman.kinds.managed import Allowed, Applied, Changed, KindCount, Managed, StepTaken, Way
+from steersman.kinds.story import Story
+from steersman.kinds.tables import Linted, TableInfo
 
 
 class AsyncActing:
@@ -31,7 +43,7 @@ class AsyncActing:
             key=new_key(self._rng), reason=reason, initiator=initiator, expected_version=expected_version
         )
 
-    async def resource_kinds(self) -> list[managed.KindCount]:
+    async def resource_kinds(self) -> list[KindCount]:
         """Kinds of resources, with counts."""
         return await self._transport.run(managing.kinds())
 
@@ -46,7 +58,7 @@ class AsyncActing:
         healths: Iterable[HealthState] = (),
         labels: Mapping[str, str] | None = None,
         page: int = PAGE_DEFAULT,
-    ) -> AsyncGenerator[managed.Managed]:
+    ) -> AsyncGenerator[Managed]:
         """Resources that match, page by page as they are taken."""
         wanted = Wanted(
             kind=read_resource_kind(kind),
@@ -66,13 +78,13 @@ class AsyncActing:
             if cursor is None:
                 return
 
-    async def resource(self, kind: str, resource_id: str) -> managed.Managed:
+    async def resource(self, kind: str, resource_id: str) -> Managed:
         """One resource."""
         return await self._transport.run(managing.get(ref(kind, resource_id)))
 
     async def create_resource(
         self, kind: str, spec: Mapping[str, Any], *, reason: str = "", initiator: str = ""
-    ) -> managed.Changed:
+    ) -> Changed:
         """Make a resource: `id`, `lifecycle`, `status`, `labels`, ..."""
         call = managing.create(read_resource_kind(kind), spec, self._terms(reason, initiator))
         return await self._transport.run(call)
@@ -87,7 +99,7 @@ class AsyncActing:
         initiator: str = "",
         expected_version: int | None = None,
         dry_run: bool = False,
-    ) -> managed.Applied:
+    ) -> Applied:
         """Make a resource what `spec` says: create it, or change what differs."""
         terms = self._terms(reason, initiator, expected_version)
         call = managing.apply(ref(kind, resource_id), spec, terms, dry_run=dry_run)
@@ -95,7 +107,7 @@ class AsyncActing:
 
     async def delete_resource(
         self, kind: str, resource_id: str, *, reason: str = "", expected_version: int | None = None
-    ) -> managed.Changed:
+    ) -> Changed:
         """Take a resource out."""
         terms = self._terms(reason, "", expected_version)
         return await self._transport.run(managing.delete(ref(kind, resource_id), terms))
@@ -110,7 +122,7 @@ class AsyncActing:
         initiator: str = "",
         expected_version: int | None = None,
         dry_run: bool = False,
-    ) -> managed.Changed:
+    ) -> Changed:
         """Say where it is meant to be; None takes the intent back."""
         terms = self._terms(reason, initiator, expected_version)
         call = managing.set_desired(ref(kind, resource_id), status, terms, dry_run=dry_run)
@@ -128,7 +140,7 @@ class AsyncActing:
         evidence: Iterable[Evidence] = (),
         expected_version: int | None = None,
         dry_run: bool = False,
-    ) -> managed.Changed:
+    ) -> Changed:
         """Move it by an event, or by the state it is to come to."""
         terms = self._terms(reason, initiator, expected_version)
         call = managing.transition(
@@ -153,15 +165,15 @@ class AsyncActing:
             if cursor is None:
                 return
 
-    async def allowed(self, kind: str, resource_id: str) -> managed.Allowed:
+    async def allowed(self, kind: str, resource_id: str) -> Allowed:
         """What could be asked of it now, and why not of what could not."""
         return await self._transport.run(managing.allowed(ref(kind, resource_id)))
 
-    async def path(self, kind: str, resource_id: str, to: str) -> managed.Way:
+    async def path(self, kind: str, resource_id: str, to: str) -> Way:
         """The way from where it is to a state."""
         return await self._transport.run(managing.way(ref(kind, resource_id), to))
 
-    async def story(self, kind: str, resource_id: str) -> managed.Story:
+    async def story(self, kind: str, resource_id: str) -> Story:
         """Where it is, where it goes and why, what it waits for, what was done."""
         return await self._transport.run(managing.story(ref(kind, resource_id)))
 
@@ -173,34 +185,32 @@ class AsyncActing:
         *,
         reason: str = "",
         expires_at: datetime | None = None,
-    ) -> managed.Changed:
+    ) -> Changed:
         """Hold it: nothing more is done to it until its owner lets go."""
         call = managing.place_hold(ref(kind, resource_id), name, self._terms(reason), expires_at)
         return await self._transport.run(call)
 
     async def lift_hold(
         self, kind: str, resource_id: str, name: str, *, reason: str = "", override: bool = False
-    ) -> managed.Changed:
+    ) -> Changed:
         """Let go; another owner's hold takes `override` and a reason."""
         call = managing.lift_hold(ref(kind, resource_id), name, self._terms(reason), override=override)
         return await self._transport.run(call)
 
-    async def reconcile(self, kind: str, resource_id: str, *, reason: str = "") -> managed.Managed:
+    async def reconcile(self, kind: str, resource_id: str, *, reason: str = "") -> Managed:
         """Have it looked at now; its failures so far no longer count."""
         return await self._transport.run(managing.reconcile(ref(kind, resource_id), self._terms(reason)))
 
-    async def retry_phase(
-        self, kind: str, resource_id: str, phase: str, *, reason: str = ""
-    ) -> managed.Managed:
+    async def retry_phase(self, kind: str, resource_id: str, phase: str, *, reason: str = "") -> Managed:
         """Try a failed phase again."""
         call = managing.retry_phase(ref(kind, resource_id), phase, self._terms(reason))
         return await self._transport.run(call)
 
-    async def answer_step(self, operation: str, step: str, answer: Mapping[str, Any]) -> managed.StepTaken:
+    async def answer_step(self, operation: str, step: str, answer: Mapping[str, Any]) -> StepTaken:
         """Answer a step that waits: `epoch`, `attempt`, `outcome`, and `outputs`, `evidence`, `detail`."""
         return await self._transport.run(managing.answer_step(operation, step, answer))
 
-    async def lifecycles(self) -> list[managed.TableInfo]:
+    async def lifecycles(self) -> list[TableInfo]:
         """Loaded lifecycles."""
         return await self._transport.run(managing.lifecycles())
 
@@ -212,33 +222,33 @@ class AsyncActing:
         """A lifecycle as `yaml`, or drawn as `mermaid` or `dot`."""
         return await self._transport.run(managing.lifecycle_text(name, form, current))
 
-    async def lint_lifecycle(self, text: str, file: str = "<text>") -> managed.Linted:
+    async def lint_lifecycle(self, text: str, file: str = "<text>") -> Linted:
         """Judge a lifecycle that is being written."""
         return await self._transport.run(managing.lint_lifecycle(text, file))
 
-    async def policies(self) -> managed.PolicyBook:
+    async def policies(self) -> PolicyBook:
         """Policies and their modes."""
         return await self._transport.run(managing.policies())
 
-    async def policy(self, name: str) -> managed.PolicyInfo:
+    async def policy(self, name: str) -> PolicyInfo:
         """One policy."""
         return await self._transport.run(managing.policy(name))
 
-    async def set_policy_mode(self, name: str, mode: str, *, reason: str) -> managed.ModeSet:
+    async def set_policy_mode(self, name: str, mode: str, *, reason: str) -> ModeSet:
         """Say how far a policy may go."""
         return await self._transport.run(managing.set_policy_mode(name, mode, self._terms(reason)))
 
-    async def dry_run_policies(self, text: str, file: str = "<text>") -> managed.DryRun:
+    async def dry_run_policies(self, text: str, file: str = "<text>") -> DryRun:
         """What policies would say of the fleet as it is now."""
         return await self._transport.run(managing.dry_run_policies(text, file))
 
-    async def policy_coverage(self) -> managed.DryRun:
+    async def policy_coverage(self) -> PolicyCoverage:
         """Of how many entities each policy can tell."""
         return await self._transport.run(managing.policy_coverage())
 
     async def recommendations(
         self, *, status: Iterable[str] = (), policy: str | None = None, entity: str | None = None
-    ) -> AsyncGenerator[managed.Managed]:
+    ) -> AsyncGenerator[Managed]:
         """Recommendations that match, page by page as they are taken."""
         wanted = tuple(status)
         cursor: str | None = None
@@ -250,29 +260,29 @@ class AsyncActing:
             if cursor is None:
                 return
 
-    async def recommendation(self, name: str) -> managed.RecommendationInfo:
+    async def recommendation(self, name: str) -> RecommendationInfo:
         """One recommendation."""
         return await self._transport.run(managing.recommendation(name))
 
-    async def approve(self, name: str, *, reason: str = "", initiator: str = "") -> managed.Changed:
+    async def approve(self, name: str, *, reason: str = "", initiator: str = "") -> Changed:
         """Agree to a recommendation."""
         call = managing.decide(name, "approve", self._terms(reason, initiator), {})
         return await self._transport.run(call)
 
-    async def reject(self, name: str, *, reason: str = "", initiator: str = "") -> managed.Changed:
+    async def reject(self, name: str, *, reason: str = "", initiator: str = "") -> Changed:
         """Say no to a recommendation."""
         call = managing.decide(name, "reject", self._terms(reason, initiator), {})
         return await self._transport.run(call)
 
-    async def snooze(self, name: str, until: datetime | None, *, reason: str = "") -> managed.Changed:
+    async def snooze(self, name: str, until: datetime | None, *, reason: str = "") -> Changed:
         """Ask nobody about a recommendation before `until`; None asks again at once."""
         call = managing.decide(name, "snooze", self._terms(reason), {"until": until})
         return await self._transport.run(call)
 
-    async def freeze_state(self) -> managed.FreezeInfo:
+    async def freeze_state(self) -> FreezeInfo:
         """Whether acting is frozen."""
         return await self._transport.run(managing.freeze_state())
 
-    async def set_freeze(self, frozen: bool, *, reason: str) -> managed.FreezeInfo:
+    async def set_freeze(self, frozen: bool, *, reason: str) -> FreezeInfo:
         """Freeze all that the plane does by itself, or let it go on."""
         return await self._transport.run(managing.set_freeze(frozen, self._terms(reason)))

@@ -18,6 +18,7 @@ from steersman.kernel.errors import InvalidInput
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
 from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.managed import read_managed
 
 T = TypeVar("T")
 
@@ -147,12 +148,12 @@ def entity(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[C
 
 def explain(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[Explanation]:
     """Where an entity's values come from."""
-    return Call("GET", _entity_path(kind, entity_id, scope, "explain"), _reader(Explanation))
+    return Call("GET", _entity_path(kind, entity_id, scope, "explain"), read_answer(Explanation))
 
 
 def history(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[EntityHistory]:
     """How an entity was lately."""
-    return Call("GET", _entity_path(kind, entity_id, scope, "history"), _reader(EntityHistory))
+    return Call("GET", _entity_path(kind, entity_id, scope, "history"), read_answer(EntityHistory))
 
 
 def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
@@ -160,7 +161,7 @@ def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:
     return Call(
         "POST",
         path_of("fragments"),
-        _reader(shapes.PushAnswer),
+        read_answer(shapes.PushAnswer),
         body=b"\n".join(lines) + b"\n",
         headers={"content-type": "application/x-ndjson"},
     )
@@ -207,12 +208,12 @@ def sources() -> Call[list[SourceStatus]]:
 
 def status() -> Call[shapes.Status]:
     """The server about itself."""
-    return Call("GET", path_of("status"), _reader(shapes.Status))
+    return Call("GET", path_of("status"), read_answer(shapes.Status))
 
 
 def whoami() -> Call[shapes.WhoAmI]:
     """The caller."""
-    return Call("GET", path_of("whoami"), _reader(shapes.WhoAmI))
+    return Call("GET", path_of("whoami"), read_answer(shapes.WhoAmI))
 
 
 def tokens() -> Call[list[shapes.TokenInfo]]:
@@ -225,7 +226,7 @@ def create_token(name: str, role: str, ttl_s: float | None) -> Call[shapes.Issue
     return Call(
         "POST",
         path_of("tokens"),
-        _reader(shapes.IssuedToken),
+        read_answer(shapes.IssuedToken),
         body=msgspec.json.encode({"name": name, "role": role, "ttl_s": ttl_s}),
         headers={"content-type": "application/json"},
         repeatable=False,
@@ -272,24 +273,25 @@ def read_entity(body: bytes | msgspec.Raw) -> CanonicalEntity:
 
 
 def _read_page(body: bytes) -> Page:
-    raw = _reader(_RawPage)(body)
+    raw = read_answer(_RawPage)(body)
     return Page([read_entity(item) for item in raw.items], raw.cursor, raw.revision)
 
 
-def _reader(kind: type[T]) -> Callable[[bytes], T]:
-    decoder = msgspec.json.Decoder(kind)
+def read_answer(kind: type[T]) -> Callable[[bytes], T]:
+    """What reads an answer as `kind`, resources within it too; it raises `BadAnswer`."""
+    decoder = msgspec.json.Decoder(kind, dec_hook=read_managed)
 
     def read(body: bytes) -> T:
         try:
             return decoder.decode(body)
-        except UNREADABLE as error:
+        except (*UNREADABLE, ValueError) as error:
             raise BadAnswer(f"the answer is not what this client expects: {error}") from None
 
     return read
 
 
 def _items(kind: type[T]) -> Callable[[bytes], list[T]]:
-    read = _reader(_Items[kind])  # pyright: ignore[reportInvalidTypeArguments] - a type as a value
+    read = read_answer(_Items[kind])  # pyright: ignore[reportInvalidTypeArguments] - a type as a value
     return lambda body: read(body).items
 
 

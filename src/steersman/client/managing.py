@@ -12,16 +12,37 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from steersman.client import managed
-from steersman.client.calls import ANSWER_TIMEOUT_S, Call, path_of
-from steersman.client.managed import read_answer
+from steersman.client.calls import ANSWER_TIMEOUT_S, Call, path_of, read_answer
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.ids import Rng
+from steersman.kinds.advice import (
+    DryRun,
+    FreezeInfo,
+    ModeSet,
+    PolicyBook,
+    PolicyCoverage,
+    PolicyInfo,
+    RecommendationInfo,
+)
 from steersman.kinds.command import Evidence
 from steersman.kinds.entity import HealthState
 from steersman.kinds.lifecycle import Lifecycle
+from steersman.kinds.managed import (
+    Allowed,
+    Applied,
+    Changed,
+    HistoryPage,
+    KindCount,
+    KindCounts,
+    Managed,
+    ManagedPage,
+    StepTaken,
+    Way,
+)
 from steersman.kinds.names import RESOURCE_FORMS, resource_kind_of
 from steersman.kinds.state import ResourceRef
+from steersman.kinds.story import Story
+from steersman.kinds.tables import Linted, TableInfo, TableInfos
 
 T = TypeVar("T")
 
@@ -60,10 +81,10 @@ def ref(kind: str, resource_id: str) -> ResourceRef:
     return ResourceRef(read_resource_kind(kind), resource_id)
 
 
-def kinds() -> Call[list[managed.KindCount]]:
+def kinds() -> Call[list[KindCount]]:
     """Kinds of resources, with counts."""
-    read = read_answer(managed.KindCounts)
-    return Call("GET", path_of("resources"), lambda body: read(body).items)
+    read = read_answer(KindCounts)
+    return Call("GET", path_of("resources"), lambda body: list(read(body).items))
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -77,7 +98,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     healths: tuple[HealthState, ...] = ()
     labels: Mapping[str, str] = {}
 
-    def call(self, cursor: str | None, limit: int = PAGE_DEFAULT) -> Call[managed.ManagedPage]:
+    def call(self, cursor: str | None, limit: int = PAGE_DEFAULT) -> Call[ManagedPage]:
         """The call for one page."""
         query = [("status", one) for one in self.status]
         query += [("desired", one) for one in self.desired]
@@ -88,37 +109,35 @@ class Wanted(Struct, frozen=True, kw_only=True):
         if self.owner is not None:
             query.append(("owner", self.owner))
         query += _paging(cursor, limit)
-        return Call("GET", path_of("resources", self.kind, query=query), read_answer(managed.ManagedPage))
+        return Call("GET", path_of("resources", self.kind, query=query), read_answer(ManagedPage))
 
 
-def get(one: ResourceRef) -> Call[managed.Managed]:
+def get(one: ResourceRef) -> Call[Managed]:
     """One resource."""
     return Call("GET", _at(one), _read_managed)
 
 
-def create(kind: str, spec: Mapping[str, Any], terms: Terms) -> Call[managed.Changed]:
+def create(kind: str, spec: Mapping[str, Any], terms: Terms) -> Call[Changed]:
     """Make a resource."""
-    return _change("POST", path_of("resources", kind), read_answer(managed.Changed), terms, dict(spec))
+    return _change("POST", path_of("resources", kind), read_answer(Changed), terms, dict(spec))
 
 
-def apply(one: ResourceRef, spec: Mapping[str, Any], terms: Terms, *, dry_run: bool) -> Call[managed.Applied]:
+def apply(one: ResourceRef, spec: Mapping[str, Any], terms: Terms, *, dry_run: bool) -> Call[Applied]:
     """Declare a resource."""
     query = [("dry_run", "true")] if dry_run else []
     path = path_of("resources", *one, query=query)
-    return _change("PUT", path, read_answer(managed.Applied), terms, dict(spec))
+    return _change("PUT", path, read_answer(Applied), terms, dict(spec))
 
 
-def delete(one: ResourceRef, terms: Terms) -> Call[managed.Changed]:
+def delete(one: ResourceRef, terms: Terms) -> Call[Changed]:
     """Take a resource out."""
-    return _change("DELETE", _at(one), read_answer(managed.Changed), terms, {})
+    return _change("DELETE", _at(one), read_answer(Changed), terms, {})
 
 
-def set_desired(
-    one: ResourceRef, status: str | None, terms: Terms, *, dry_run: bool
-) -> Call[managed.Changed]:
+def set_desired(one: ResourceRef, status: str | None, terms: Terms, *, dry_run: bool) -> Call[Changed]:
     """Say where it is meant to be."""
     body = {"status": status, "dry_run": dry_run}
-    return _change("PUT", _at(one, "desired-status"), read_answer(managed.Changed), terms, body)
+    return _change("PUT", _at(one, "desired-status"), read_answer(Changed), terms, body)
 
 
 def transition(
@@ -129,7 +148,7 @@ def transition(
     event: str | None,
     evidence: Iterable[Evidence],
     dry_run: bool,
-) -> Call[managed.Changed]:
+) -> Call[Changed]:
     """Move it."""
     body = {
         "to": to or "",
@@ -137,73 +156,69 @@ def transition(
         "evidence": msgspec.to_builtins(tuple(evidence)),
         "dry_run": dry_run,
     }
-    return _change("POST", _at(one, "transitions"), read_answer(managed.Changed), terms, body)
+    return _change("POST", _at(one, "transitions"), read_answer(Changed), terms, body)
 
 
-def history(
-    one: ResourceRef, *, newest_first: bool, limit: int, cursor: str | None
-) -> Call[managed.HistoryPage]:
+def history(one: ResourceRef, *, newest_first: bool, limit: int, cursor: str | None) -> Call[HistoryPage]:
     """A page of its history."""
     query = [("order", "newest" if newest_first else "oldest"), *_paging(cursor, limit)]
     path = path_of("resources", *one, "history", query=query)
-    return Call("GET", path, read_answer(managed.HistoryPage))
+    return Call("GET", path, read_answer(HistoryPage))
 
 
-def allowed(one: ResourceRef) -> Call[managed.Allowed]:
+def allowed(one: ResourceRef) -> Call[Allowed]:
     """What could be asked of it."""
-    return Call("GET", _at(one, "allowed"), read_answer(managed.Allowed))
+    return Call("GET", _at(one, "allowed"), read_answer(Allowed))
 
 
-def way(one: ResourceRef, to: str) -> Call[managed.Way]:
+def way(one: ResourceRef, to: str) -> Call[Way]:
     """The way to a state."""
-    return Call("GET", path_of("resources", *one, "path", query=[("to", to)]), read_answer(managed.Way))
+    return Call("GET", path_of("resources", *one, "path", query=[("to", to)]), read_answer(Way))
 
 
-def story(one: ResourceRef) -> Call[managed.Story]:
+def story(one: ResourceRef) -> Call[Story]:
     """The whole story."""
-    return Call("GET", _at(one, "explain"), read_answer(managed.Story))
+    return Call("GET", _at(one, "explain"), read_answer(Story))
 
 
-def place_hold(
-    one: ResourceRef, name: str, terms: Terms, expires_at: datetime | None
-) -> Call[managed.Changed]:
+def place_hold(one: ResourceRef, name: str, terms: Terms, expires_at: datetime | None) -> Call[Changed]:
     """Hold it."""
     body = {"expires_at": expires_at}
-    return _change("PUT", _at(one, "holds", name), read_answer(managed.Changed), terms, body)
+    return _change("PUT", _at(one, "holds", name), read_answer(Changed), terms, body)
 
 
-def lift_hold(one: ResourceRef, name: str, terms: Terms, *, override: bool) -> Call[managed.Changed]:
+def lift_hold(one: ResourceRef, name: str, terms: Terms, *, override: bool) -> Call[Changed]:
     """Let go."""
     query = [("override", "true")] if override else []
     path = path_of("resources", *one, "holds", name, query=query)
-    return _change("DELETE", path, read_answer(managed.Changed), terms, {})
+    return _change("DELETE", path, read_answer(Changed), terms, {})
 
 
-def reconcile(one: ResourceRef, terms: Terms) -> Call[managed.Managed]:
+def reconcile(one: ResourceRef, terms: Terms) -> Call[Managed]:
     """Look at it now."""
     return _change("POST", _at(one, "reconcile"), _read_managed, terms, {})
 
 
-def retry_phase(one: ResourceRef, phase: str, terms: Terms) -> Call[managed.Managed]:
+def retry_phase(one: ResourceRef, phase: str, terms: Terms) -> Call[Managed]:
     """Try a phase again."""
     return _change("POST", _at(one, "phases", phase, "retry"), _read_managed, terms, {})
 
 
-def answer_step(operation: str, step: str, body: Mapping[str, Any]) -> Call[managed.StepTaken]:
+def answer_step(operation: str, step: str, body: Mapping[str, Any]) -> Call[StepTaken]:
     """Answer a suspended step. Repeating it is safe: a second answer is recorded and not applied."""
     return Call(
         "POST",
         path_of("operations", operation, "steps", step, "result"),
-        read_answer(managed.StepTaken),
+        read_answer(StepTaken),
         body=msgspec.json.encode(dict(body)),
         headers={"content-type": "application/json"},
     )
 
 
-def lifecycles() -> Call[list[managed.TableInfo]]:
+def lifecycles() -> Call[list[TableInfo]]:
     """Loaded lifecycles."""
-    read = read_answer(managed.TableInfos)
-    return Call("GET", path_of("lifecycles"), lambda body: read(body).items)
+    read = read_answer(TableInfos)
+    return Call("GET", path_of("lifecycles"), lambda body: list(read(body).items))
 
 
 def lifecycle(name: str) -> Call[Lifecycle]:
@@ -217,70 +232,70 @@ def lifecycle_text(name: str, form: str, current: str | None) -> Call[str]:
     return Call("GET", path_of("lifecycles", name, query=query), bytes.decode)
 
 
-def lint_lifecycle(text: str, file: str) -> Call[managed.Linted]:
+def lint_lifecycle(text: str, file: str) -> Call[Linted]:
     """What the linter says."""
-    return _judge(path_of("lifecycles", "lint"), managed.Linted, text, file)
+    return _judge(path_of("lifecycles", "lint"), Linted, text, file)
 
 
-def policies() -> Call[managed.PolicyBook]:
+def policies() -> Call[PolicyBook]:
     """All policies."""
-    return Call("GET", path_of("policies"), read_answer(managed.PolicyBook))
+    return Call("GET", path_of("policies"), read_answer(PolicyBook))
 
 
-def policy(name: str) -> Call[managed.PolicyInfo]:
+def policy(name: str) -> Call[PolicyInfo]:
     """One policy."""
-    return Call("GET", path_of("policies", name), read_answer(managed.PolicyInfo))
+    return Call("GET", path_of("policies", name), read_answer(PolicyInfo))
 
 
-def set_policy_mode(name: str, mode: str, terms: Terms) -> Call[managed.ModeSet]:
+def set_policy_mode(name: str, mode: str, terms: Terms) -> Call[ModeSet]:
     """How far a policy may go."""
     path = path_of("policies", name, "mode")
-    return _change("PUT", path, read_answer(managed.ModeSet), terms, {"mode": mode})
+    return _change("PUT", path, read_answer(ModeSet), terms, {"mode": mode})
 
 
-def dry_run_policies(text: str, file: str) -> Call[managed.DryRun]:
+def dry_run_policies(text: str, file: str) -> Call[DryRun]:
     """What policies would say."""
-    return _judge(path_of("policies", "dry-run"), managed.DryRun, text, file)
+    return _judge(path_of("policies", "dry-run"), DryRun, text, file)
 
 
-def policy_coverage() -> Call[managed.DryRun]:
+def policy_coverage() -> Call[PolicyCoverage]:
     """What the loaded policies can tell."""
-    return Call("GET", path_of("policies", "coverage"), read_answer(managed.DryRun))
+    return Call("GET", path_of("policies", "coverage"), read_answer(PolicyCoverage))
 
 
 def recommendations(
     status: Iterable[str], policy_name: str | None, entity: str | None, cursor: str | None
-) -> Call[managed.ManagedPage]:
+) -> Call[ManagedPage]:
     """A page of recommendations."""
     query = [("status", one) for one in status]
     query += [("policy", policy_name)] if policy_name is not None else []
     query += [("entity", entity)] if entity is not None else []
     query += _paging(cursor, PAGE_DEFAULT)
-    return Call("GET", path_of("recommendations", query=query), read_answer(managed.ManagedPage))
+    return Call("GET", path_of("recommendations", query=query), read_answer(ManagedPage))
 
 
-def recommendation(name: str) -> Call[managed.RecommendationInfo]:
+def recommendation(name: str) -> Call[RecommendationInfo]:
     """One recommendation."""
-    return Call("GET", path_of("recommendations", name), read_answer(managed.RecommendationInfo))
+    return Call("GET", path_of("recommendations", name), read_answer(RecommendationInfo))
 
 
-def decide(name: str, verb: str, terms: Terms, more: Mapping[str, Any]) -> Call[managed.Changed]:
+def decide(name: str, verb: str, terms: Terms, more: Mapping[str, Any]) -> Call[Changed]:
     """Approve, reject or snooze."""
     path = path_of("recommendations", name, verb)
-    return _change("POST", path, read_answer(managed.Changed), terms, dict(more))
+    return _change("POST", path, read_answer(Changed), terms, dict(more))
 
 
-def freeze_state() -> Call[managed.FreezeInfo]:
+def freeze_state() -> Call[FreezeInfo]:
     """The freeze switch."""
-    return Call("GET", path_of("freeze"), read_answer(managed.FreezeInfo))
+    return Call("GET", path_of("freeze"), read_answer(FreezeInfo))
 
 
-def set_freeze(frozen: bool, terms: Terms) -> Call[managed.FreezeInfo]:
+def set_freeze(frozen: bool, terms: Terms) -> Call[FreezeInfo]:
     """Throw the freeze switch."""
-    return _change("PUT", path_of("freeze"), read_answer(managed.FreezeInfo), terms, {"frozen": frozen})
+    return _change("PUT", path_of("freeze"), read_answer(FreezeInfo), terms, {"frozen": frozen})
 
 
-_read_managed: Callable[[bytes], managed.Managed] = read_answer(managed.Managed)
+_read_managed: Callable[[bytes], Managed] = read_answer(Managed)
 
 
 def _at(one: ResourceRef, *more: str) -> str:

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.explanation import SourceStatus
+from steersman.kinds.running import ActingStatus
 
 
 class PushResult(Struct, frozen=True):
@@ -90,6 +91,7 @@ class Status(Struct, frozen=True):
     streams: int = 0
     tokens_required: bool = False
     dashboard_built: bool = False
+    acting: ActingStatus | None = None
 
 
 class WhoAmI(Struct, frozen=True):

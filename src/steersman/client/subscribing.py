@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from steersman.client.calls import Call, path_of
-from steersman.client.managed import read_answer
+from steersman.client.calls import Call, path_of, read_answer
 from steersman.client.transport import AsyncTransport, Transport
 from steersman.kinds.subscription import (
     DeadLetter,

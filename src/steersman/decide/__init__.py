@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from steersman.decide.coverage import Coverage, coverage
+from steersman.decide.coverage import coverage
 from steersman.decide.evaluator import PolicyEvaluator
 from steersman.decide.reading import read_policies
-from steersman.decide.trial import Difference, TrialResult, compare, try_policies
+from steersman.decide.trial import try_policies
 from steersman.kinds.deciding import PolicyReading
 from steersman.kinds.policy import Policy
 
 __all__ = [
-    "Coverage",
-    "Difference",
     "PolicyEvaluator",
     "PolicyRules",
-    "TrialResult",
-    "compare",
     "coverage",
     "read_policies",
     "shipped_policies",

@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-
-from msgspec import Struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from steersman.decide.rules import CompiledPolicy
 from steersman.decide.signals import COMMON, GROUPS
+from steersman.kernel.cel import Path
+from steersman.kinds.advice import PolicySignals
 from steersman.kinds.entity import EntityType
 from steersman.kinds.policy import Policy
 
 
-class Coverage(Struct, frozen=True, kw_only=True):
-    """One policy: the signals it reads, and those that no source reports of any entity of its type now.
-
-    `blind`: nothing of its type is known at all, or each of its signals is missing. A policy with some
-    missing signals may still speak, where the others decide.
-    """
-
-    policy: str
-    entity_type: EntityType
-    reads: tuple[str, ...]
-    missing: tuple[str, ...]
-    blind: bool
-
-
-def coverage(policies: Sequence[Policy], collected: Mapping[EntityType, Collection[str]]) -> list[Coverage]:
+def coverage(
+    policies: Sequence[Policy], collected: Mapping[EntityType, Collection[str]]
+) -> list[PolicySignals]:
     """The report. `collected` are the fields that are reported now, by entity type; a type that is not there
-    has no entity."""
-    report: list[Coverage] = []
+    has no entity. A policy with missing signals may still speak, where others decide."""
+    report: list[PolicySignals] = []
     for policy in policies:
         kind = policy.match.entity_type
         known = collected.get(kind)
-        fields = {_field(*path) for path in CompiledPolicy(policy).when.paths}
-        signals = sorted(field for field in fields if field)
-        missing = [name for name in signals if known is None or name not in known]
+        when = CompiledPolicy(policy).when
+        signals = _fields(when.paths)
+        missing = signals.difference(known or ())
         report.append(
-            Coverage(
+            PolicySignals(
                 policy=policy.name,
-                entity_type=kind,
-                reads=tuple(signals),
-                missing=tuple(missing),
-                blind=known is None
-                or (bool(signals) and len(missing) == len(signals) and len(fields) == len(signals)),
+                entity_type=kind.value,
+                reads=tuple(sorted(signals)),
+                missing=tuple(sorted(missing)),
+                blind=known is None or not missing.isdisjoint(_fields(when.needed)),
             )
         )
     return report
+
+
+def _fields(paths: Iterable[Path]) -> set[str]:
+    """The entity's fields that paths read, without what every entity has."""
+    return {field for path in paths if (field := _field(*path))}
 
 
 def _field(head: str, *rest: str) -> str:

@@ -26,12 +26,14 @@ _TRUTHS = {"true": Truth.TRUE, "false": Truth.FALSE, "unknown": Truth.UNKNOWN}
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """What a policy says of an entity at one moment: whether it holds, and on what grounds."""
+    """What a policy says of an entity at one moment: whether it holds, and on what grounds. `matched`:
+    whether it looks at the entity at all."""
 
     truth: Truth
     facts_read: tuple[FactRead, ...] = ()
     facts_missing: tuple[FactMissing, ...] = ()
     why: str = ""
+    matched: bool = True
 
 
 class CompiledPolicy:
@@ -66,7 +68,7 @@ class CompiledPolicy:
         signals = Signals(seen, now, self.policy.max_staleness_s)
         matched, lack, read = self._matches(seen, signals)
         if matched is Truth.FALSE:
-            return Judgement(truth=Truth.FALSE, why="it does not match")
+            return Judgement(truth=Truth.FALSE, why="it does not match", matched=False)
         told = self.when.evaluate(signals)
         truth = _TRUTHS[told.truth]
         if matched is Truth.UNKNOWN and truth is Truth.TRUE:

@@ -22,8 +22,21 @@ from msgspec import Struct
 
 from steersman.kernel.errors import NotFound
 from steersman.kernel.nearest import did_you_mean
+from steersman.kinds.advice import (
+    DryRun,
+    FreezeInfo,
+    ModeSet,
+    PolicyBook,
+    PolicyCount,
+    PolicyCoverage,
+    PolicyInfo,
+    PolicySignals,
+    PolicyVerdict,
+    RecommendationInfo,
+)
 from steersman.kinds.axes import Condition, Hold, Operation, OperationPhase, Truth
 from steersman.kinds.command import ChangeAction, Evidence, HistoryEntry, ResourceEvent
+from steersman.kinds.deciding import PolicyProblem
 from steersman.kinds.definition import (
     DEFINITION_KINDS,
     ChildRequirement,
@@ -43,6 +56,14 @@ from steersman.kinds.entity import (
     SchedulerDomainType,
     WorkloadType,
 )
+from steersman.kinds.explanation import (
+    Confidence,
+    ConfidenceItem,
+    FieldFreshness,
+    Freshness,
+    HealthVerdict,
+    PlannedState,
+)
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.lifecycle import (
     Lifecycle,
@@ -52,8 +73,21 @@ from steersman.kinds.lifecycle import (
     StateClass,
     TransitionRequirements,
 )
+from steersman.kinds.machine import Option, PathStep
+from steersman.kinds.managed import (
+    Allowed,
+    Applied,
+    Changed,
+    HistoryPage,
+    KindCount,
+    KindCounts,
+    Managed,
+    ManagedPage,
+    StepTaken,
+    Way,
+)
 from steersman.kinds.phase import LifecyclePhase, StoredLifecycle
-from steersman.kinds.plane_resources import FreezeState, PolicyState, RecommendationState
+from steersman.kinds.plane_resources import KINDS, FreezeState, PolicyState, RecommendationState
 from steersman.kinds.policy import (
     FactMissing,
     FactRead,
@@ -89,8 +123,18 @@ from steersman.kinds.state import (
     SessionState,
     TimedResourceState,
 )
+from steersman.kinds.story import (
+    Look,
+    Story,
+    StoryFrozen,
+    StoryGoing,
+    StoryObserved,
+    StoryPlace,
+)
+from steersman.kinds.tables import Linted, TableFinding, TableInfo, TableInfos
 from steersman.kinds.timeslot import StoredTimeslot
 from steersman.kinds.transition import StateTransition
+from steersman.kinds.work import WorkVerdict
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ID_BASE = "urn:steersman:schema:"  # a URN, so that no schema names a host
@@ -119,6 +163,16 @@ PUBLISHED: Mapping[str, type] = {
     **{cls.__name__: cls for cls in (FactRead, FactMissing, Guardrail, Verdict)},
     **{cls.__name__: cls for cls in (ProvisioningSource, DefinitionStatus, SyncState)},
     **{cls.__name__: cls for cls in (PartExecution, OnChildFailure)},
+    **{cls.__name__: cls for cls in (Managed, Changed, Applied, KindCount, KindCounts)},
+    **{cls.__name__: cls for cls in (ManagedPage, HistoryPage)},
+    **{cls.__name__: cls for cls in (Allowed, Option, Way, PathStep, StepTaken, WorkVerdict)},
+    **{cls.__name__: cls for cls in (Story, StoryPlace, StoryGoing, StoryFrozen, StoryObserved, Look)},
+    **{cls.__name__: cls for cls in (TableFinding, TableInfo, TableInfos, Linted)},
+    **{cls.__name__: cls for cls in (PolicyInfo, PolicyBook, PolicyProblem, ModeSet, PolicyVerdict)},
+    **{cls.__name__: cls for cls in (PolicyCount, PolicySignals, PolicyCoverage, DryRun)},
+    **{cls.__name__: cls for cls in (RecommendationInfo, FreezeInfo)},
+    **{cls.__name__: cls for cls in (HealthVerdict, PlannedState, Freshness, FieldFreshness)},
+    **{cls.__name__: cls for cls in (Confidence, ConfidenceItem)},
 }
 """What has a schema, by the name it is published under."""
 
@@ -150,8 +204,10 @@ def all_schemas() -> dict[str, dict[str, Any]]:
 @cache
 def _schema(name: str) -> dict[str, Any]:
     types = [PUBLISHED[name], *(StoredTimeslot, StoredLifecycle, LifecyclePhase)]
-    _, found = msgspec.json.schema_components(types, ref_template=_REF)
+    types += [WorkVerdict, *(cls.STATE for cls in KINDS.values())]
+    _, found = msgspec.json.schema_components(types, ref_template=_REF, schema_hook=_managed)
     components = {_STORED_AS.get(key, key): body for key, body in found.items()}
+    components["Managed"] = _any_resource()
     for info in msgspec.inspect.multi_type_info(types):
         _add_formats(info, components, set())
     for cls in ENTITY_CLASSES.values():
@@ -169,6 +225,22 @@ def _schema(name: str) -> dict[str, Any]:
         components[key] = {name: part for name, part in body.items() if not name.startswith("$")}
     defs = _needed(body, components)
     return {**body, "$defs": defs} if defs else body
+
+
+def _managed(kind: type) -> dict[str, Any]:
+    """The schema of what is no Struct: a resource as it is shown."""
+    if kind is not Managed:
+        raise TypeError(kind.__name__)
+    return {"$ref": _REF.format(name="Managed")}
+
+
+def _any_resource() -> dict[str, Any]:
+    states = dict.fromkeys(cls.STATE.__name__ for cls in KINDS.values())
+    return {
+        "anyOf": [{"$ref": _REF.format(name=name)} for name in states],
+        "properties": {"work": {"anyOf": [{"$ref": _REF.format(name="WorkVerdict")}, {"type": "null"}]}},
+        "description": cleandoc(Managed.__doc__ or ""),
+    }
 
 
 def _add_formats(info: msgspec.inspect.Type, components: dict[str, dict[str, Any]], seen: set[type]) -> None:

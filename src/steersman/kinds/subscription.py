@@ -131,7 +131,8 @@ class DeliveryStatus(Struct, frozen=True, kw_only=True):
     """How the delivery of one subscription fares.
 
     `cursor`: the store revision up to which everything was delivered or is a dead letter. `lag_s`: age of the
-    oldest event that is being delivered. `pending`: events taken up and not done. Counts are since the start
+    oldest event that is being delivered. `pending`: events taken up and not done; `failing`: resources whose
+    oldest event was tried and not taken. Counts are since the start
     of the process, `dead_letters` is how many are kept.
     """
 
@@ -139,6 +140,7 @@ class DeliveryStatus(Struct, frozen=True, kw_only=True):
     running: bool
     cursor: int = 0
     pending: int = 0
+    failing: int = 0
     lag_s: float = 0.0
     delivered: int = 0
     failed_attempts: int = 0

@@ -86,7 +86,7 @@ class Owner(Protocol):
 class Pending:
     """An event on its way. `dead_id` names the dead letter that it was, which is dropped when it arrives."""
 
-    __slots__ = ("attempts", "dead_id", "event", "revision", "since_s")
+    __slots__ = ("attempts", "dead_id", "event", "failed", "revision", "since_s")
 
     def __init__(self, event: ResourceEvent, revision: int, since_s: float, dead_id: str = "") -> None:
         self.event = event
@@ -94,6 +94,7 @@ class Pending:
         self.since_s = since_s
         self.dead_id = dead_id
         self.attempts = 0
+        self.failed = False
 
 
 class Tools(Struct, frozen=True):
@@ -157,6 +158,7 @@ class Worker:
             running=running,
             cursor=self.cursor,
             pending=self.pending,
+            failing=sum(line[0].failed for line in self._lines.values() if line),
             lag_s=max(0.0, now_s - oldest_s),
             delivered=self.delivered,
             failed_attempts=self.failed_attempts,
@@ -291,6 +293,7 @@ class Worker:
                 self._gone = problem
                 return
         self.failed_attempts += 1
+        head.failed = True
         self.last_error = problem
         pace, now_s = self._tools.pace, self._clock.monotonic()
         if retry_after_s > 0:  # it asks to be left alone, not for one event's sake

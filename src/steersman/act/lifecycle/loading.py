@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from steersman.kernel.yamltext import TEXT_MAX_BYTES
 from steersman.kinds.lifecycle import Lifecycle
 from steersman.kinds.lifecycle_text import LifecyclePlaces, read_placed
 from steersman.kinds.machine import Machine
+from steersman.kinds.phase import LifecyclePhase
 
 FILES_MAX = 1000
 """Lifecycle files of one installation."""
@@ -54,6 +55,21 @@ class Refusal(Struct, frozen=True):
     file: str
     error: SteersmanError
 
+    @property
+    def line(self) -> int:
+        """The line that is wrong, from 1; 0 where it is the file as a whole."""
+        return int(self.error.facts.get("line") or 0)
+
+    @property
+    def column(self) -> int:
+        """The column of that line, from 1; 0 where none is known."""
+        return int(self.error.facts.get("column") or 0)
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, and what was expected."""
+        return self.error.detail
+
 
 def load_text(text: str, file: str) -> Loaded:
     """Read a table. Raises `LifecycleInvalid`, `YamlInvalid`, and `LifecycleRefused` for lint errors."""
@@ -66,6 +82,7 @@ def load_text(text: str, file: str) -> Loaded:
             f"{errors[0]}{more}",
             file=file,
             line=errors[0].place.line,
+            column=errors[0].place.column,
             findings=[msgspec.to_builtins(finding) for finding in findings],
         )
     return prepared(lifecycle, findings, file, places)
@@ -91,6 +108,28 @@ def prepared(
 def load_file(path: Path) -> Loaded:
     """Read a table from a file. Raises as `load_text`, and `LifecycleUnreadable`."""
     return load_text(read_file(path), str(path))
+
+
+def check_phases(loaded: Loaded, check: Callable[[LifecyclePhase], None]) -> None:
+    """Ask an engine about each phase of a table that was read from a file.
+
+    What it has against one is raised as `LifecycleRefused`, at the line of the step.
+    """
+    for name, phase in loaded.lifecycle.phases.items():
+        try:
+            check(phase)
+        except SteersmanError as error:
+            places = read_placed(read_file(Path(loaded.place)), loaded.place)[1]
+            steps = [step["name"] for step in (phase.pipeline_def or {}).get("steps", ())]
+            step = str(error.facts.get("place", "")).removeprefix("step ").removesuffix(".inputs")
+            path = ["phases", name, "steps", steps.index(step)] if step in steps else ["phases", name]
+            found = places.of(path)
+            raise LifecycleRefused(
+                f"{found.place}: phase {name}: {error.detail}",
+                file=loaded.place,
+                line=found.line,
+                column=found.column,
+            ) from None
 
 
 def read_file(path: Path) -> str:

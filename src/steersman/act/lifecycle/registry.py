@@ -20,7 +20,15 @@ import msgspec
 from msgspec import Struct, field
 
 from steersman.act.lifecycle.lint import Finding
-from steersman.act.lifecycle.loading import Loaded, Refusal, found_files, load_file, prepared, shipped
+from steersman.act.lifecycle.loading import (
+    Loaded,
+    Refusal,
+    check_phases,
+    found_files,
+    load_file,
+    prepared,
+    shipped,
+)
 from steersman.kernel.errors import Refused, SteersmanError
 from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.command import Actor, Terms
@@ -227,9 +235,8 @@ class Lifecycles:
                         f"{file}: lifecycle {name} is in {by_name[name].place} too; one file has each name",
                         lifecycle=name,
                     )
-                for phase in loaded.lifecycle.phases.values():
-                    if self._check is not None:
-                        self._check(phase)
+                if self._check is not None:
+                    check_phases(loaded, self._check)
                 by_name[name] = loaded
             except SteersmanError as error:
                 refused.append(Refusal(str(file), error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -108,6 +108,10 @@ class PhaseRunner:
             await self._engines[phase.engine].cancel(run, reason)
         except Fenced as error:
             _log.info("phase_cancelled_fenced", operation=operation.id, phase=name, detail=error.detail)
+
+    async def tend(self, phase_of: Callable[[ResourceState, str], LifecyclePhase | None]) -> int:
+        """Have each engine look after what it began here (`PhaseEngine.tend`); how much it was."""
+        return sum([await engine.tend(phase_of) for engine in self._engines.values()])
 
     async def rest(self, turn: Turn, state: ResourceState, operation: Operation) -> None:
         """The phase has ended and the resource stays where it is."""

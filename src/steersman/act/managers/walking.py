@@ -140,6 +140,19 @@ class Walker:
         lifecycle = self._machines.machine(state.lifecycle_table).lifecycle
         return await self._phases.answer(state, lifecycle, operation_id, epoch, step, attempt, result)
 
+    async def tend(self) -> int:
+        """Look after what was begun here for resources that are gone, that have gone on, or that are another
+        replica's now; how much it was."""
+        return await self._phases.tend(self._phase_of)
+
+    def _phase_of(self, state: ResourceState, name: str) -> LifecyclePhase | None:
+        try:
+            lifecycle = self._machines.machine(state.lifecycle_table).lifecycle
+        except UnknownLifecycle:
+            return None
+        phase = self._phases.find(state, lifecycle, name)
+        return phase if isinstance(phase, LifecyclePhase) else None
+
     # ---- time
 
     async def _keep_time(self, turn: Turn, lifecycle: Lifecycle, place: LifecycleState) -> Outcome | None:
@@ -271,7 +284,8 @@ class Walker:
             return Stuck(f"operation {operation.kind} ({operation.id}) is under way", "whoever began it")
         state = turn.state
         await self._phases.cancel(turn, lifecycle, operation, f"{state.status} has taken its place")
-        terms = Terms(reason=f"{operation.kind} was left behind", operation=operation.id)
+        # Fenced: whoever took the resource over meanwhile may have begun another one, and that stays.
+        terms = Terms(reason=f"{operation.kind} was left behind", operation=operation.id, fence=state.epoch)
         await self._ledger.set_operation(ref_of(state), LOOP, None, terms=terms, held=turn.held)
         return After(0.0, f"{operation.kind} was left behind")
 

@@ -65,29 +65,6 @@ class Turn(Struct, frozen=True):
     pause: After | Stuck | None = None
 
 
-class Look(Struct, frozen=True, kw_only=True):
-    """What came of the last look at a resource, and what is next: why it is not moving.
-
-    - `outcome`: done, after, failed, stuck, or "" where it was not looked at since the start.
-    - `next_at`: when it is looked at again by itself; None where only a change brings that about.
-    - `failures` of `budget` are used up for the present intent; `frozen`: it waits for the thaw.
-    - `queued`, `working`: it waits for its turn, or is being looked at now.
-    """
-
-    outcome: str = ""
-    reason: str = ""
-    needs: str = ""
-    at: datetime | None = None
-    next_at: datetime | None = None
-    failures: int = 0
-    budget: int = 0
-    frozen: bool = False
-    queued: bool = False
-    working: bool = False
-    shard: int = 0
-    owned: bool = True
-
-
 class Manager(Protocol):
     """What the loop needs of one kind of resource."""
 

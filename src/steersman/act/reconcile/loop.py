@@ -17,22 +17,24 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 
-from steersman.act.reconcile.api import After, Done, Failed, Look, Manager, Outcome, Stuck, Turn
+from steersman.act.reconcile.api import After, Done, Failed, Manager, Outcome, Stuck, Turn
 from steersman.act.reconcile.budget import RetryBudget, RetryPolicy
 from steersman.act.reconcile.looks import LOOKS_MAX, Looks, Seen
 from steersman.act.reconcile.outcomes import AGAIN_S, is_frozen, is_old_picture, outcome_of
 from steersman.act.reconcile.queue import QUEUE_KEYS_MAX, WorkQueue
 from steersman.act.reconcile.shards import Shards, shard_of
+from steersman.act.reconcile.tending import Tender, Tending
 from steersman.act.reconcile.wheel import DELAYED_KEYS_MAX, TimerWheel
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Ids, Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.redact import error_text
 from steersman.kernel.retry import Backoff
-from steersman.kernel.tasks import ALWAYS, Supervisor
+from steersman.kernel.tasks import ALWAYS, Supervisor, TaskSnapshot
 from steersman.kinds.command import Actor
 from steersman.kinds.plane_resources import FREEZE_ID, FROZEN
 from steersman.kinds.state import ResourceRef, ResourceState
+from steersman.kinds.story import Look
 from steersman.state.ledger import Ledger
 from steersman.state.ledger.keys import ref_of, resources_prefix
 from steersman.state.ledger.reading import read_state
@@ -91,7 +93,9 @@ class LoopSnapshot(Struct, frozen=True, kw_only=True):
 
 
 class ReconcileLoop:
-    """The loop of one replica. Give `run` to a supervisor with restart."""
+    """The loop of one replica. Give `run` to a supervisor with restart.
+
+    A manager that is a `Tender` too is asked to look after what it began here, beside the turns."""
 
     def __init__(
         self,
@@ -109,6 +113,8 @@ class ReconcileLoop:
         self._store = store
         self._ledger = ledger
         self._managers = {manager.kind: manager for manager in managers}
+        tenders = (manager for manager in self._managers.values() if isinstance(manager, Tender))
+        self._tending = Tending(tenders, clock)
         self._clock = clock
         self._rng = rng
         self.name = name
@@ -122,6 +128,7 @@ class ReconcileLoop:
         self._sweep_wanted = asyncio.Event()
         self._sweeps = 0
         self._longest_turn_s = 0.0
+        self._tasks: Supervisor | None = None
         self._shards = self._new_shards()
 
     # ---- what others call
@@ -194,19 +201,26 @@ class ReconcileLoop:
             shards_held=len(self._shards.mine),
         )
 
+    def tasks(self) -> list[TaskSnapshot]:
+        """How its own tasks fare; none while it does not run."""
+        return [] if self._tasks is None else self._tasks.snapshot()
+
     async def run(self) -> None:
         """Work until cancelled; then give the shards up."""
         self._shards = self._new_shards()
         self._revision = None
         try:
             async with Supervisor(self._clock, self._rng, name=f"reconcile-{self.name}") as tasks:
+                self._tasks = tasks
                 tasks.start("watch", self._watch, ALWAYS)
                 tasks.start("sweep", self._sweep, ALWAYS)
                 tasks.start("timers", lambda: self._ring(tasks), ALWAYS)
                 tasks.start("shards", self._shards.run, ALWAYS)
                 tasks.start("dispatch", lambda: self._dispatch(tasks), ALWAYS)
+                tasks.start("tend", lambda: self._tending.run(tasks), ALWAYS)
                 await tasks.wait()
         finally:
+            self._tasks = None
             await self._leave()
 
     # ---- what wakes it
@@ -237,6 +251,8 @@ class ReconcileLoop:
         if event.record is None:
             self._wheel.clear(ref)
             self._looks.forget(ref)
+            if ref.kind in self._managers:
+                self._tending.want()  # whosever shard it was: what was begun here, is ended here
             return
         try:
             state = read_state(event.record)

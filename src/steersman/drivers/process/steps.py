@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,11 +148,14 @@ class ProcessSteps:
 
     async def kept(self) -> Sequence[KeptAttempt]:
         """Runs in the state folder that are not settled."""
-        return await asyncio.to_thread(self._kept, await self.site())
+        runs = await asyncio.to_thread(kept_runs, self._folder)
+        if not runs:
+            return []  # and where nothing was ever begun, no site is named
+        return await asyncio.to_thread(self._kept, runs, await self.site())
 
-    def _kept(self, site: str) -> list[KeptAttempt]:
+    def _kept(self, runs: Iterable[tuple[RunFolder, dict[str, Any]]], site: str) -> list[KeptAttempt]:
         found: list[KeptAttempt] = []
-        for run, said in kept_runs(self._folder):
+        for run, said in runs:
             try:
                 call = msgspec.convert({**said, "timeout_s": 0, "site": site}, StepCall)
             except msgspec.ValidationError as error:

@@ -47,13 +47,15 @@ class Evaluation(Struct, frozen=True):
 
 
 class Expression:
-    """A compiled expression; a value. `paths` are all the names that it may read."""
+    """A compiled expression; a value. `paths` are all the names that it may read, `needed` those without
+    which it can never be true."""
 
-    __slots__ = ("_node", "paths", "text")
+    __slots__ = ("_node", "needed", "paths", "text")
 
-    def __init__(self, text: str, node: Node, paths: frozenset[Path]) -> None:
+    def __init__(self, text: str, node: Node, paths: frozenset[Path], needed: frozenset[Path]) -> None:
         self.text = text
         self.paths = paths
+        self.needed = needed
         self._node = node
 
     def evaluate(self, lookup: Lookup) -> Evaluation:
@@ -80,4 +82,4 @@ def compile_expression(
     """
     compiler = Compiler(names, file, line, column)
     node = compiler.compile(text)
-    return Expression(text, node, frozenset(compiler.paths))
+    return Expression(text, node, frozenset(compiler.paths), compiler.needed)

@@ -12,6 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from steersman.kernel.cel import operations
+from steersman.kernel.cel.trees import (
+    MACROS,
+    WRAPPERS,
+    arguments_of,
+    as_tree,
+    first_token,
+    needed_paths,
+    static_path,
+)
 from steersman.kernel.cel.values import Lack, Lookup, Path, Reading, Unknown, merged, senseless
 from steersman.kernel.errors import InvalidInput
 from steersman.kernel.nearest import did_you_mean
@@ -19,15 +28,13 @@ from steersman.kernel.nearest import did_you_mean
 if TYPE_CHECKING:
     from lark import Token, Tree
 
-TEXT_MAX_CHARS = 8192
+EXPRESSION_MAX_CHARS = 8192
 NODES_MAX = 2_000
 """Operators, names and literals of one expression."""
 DEPTH_MAX = 40
 """Brackets within brackets."""
 ROUNDS_MAX = 100_000
 """Items that the macros of one evaluation may visit in all."""
-
-MACROS = ("all", "exists", "exists_one", "filter", "map")
 
 
 class ExpressionInvalid(InvalidInput, ValueError):
@@ -89,7 +96,8 @@ Node = Callable[[Scope], Any]
 
 
 class Compiler:
-    """Compiles one expression; `paths` are the names that it may read."""
+    """Compiles one expression; `paths` are the names that it may read, `needed` those without which it can
+    never be true."""
 
     def __init__(self, names: Collection[str] | None, file: str, line: int, column: int) -> None:
         self._names = names
@@ -98,13 +106,17 @@ class Compiler:
         self._count = 0
         self._depth = 0
         self.paths: set[Path] = set()
+        self.needed: frozenset[Path] = frozenset()
 
     def compile(self, text: str) -> Node:
         """The closure of a whole expression. Raises `ExpressionInvalid`."""
-        if not text.strip() or len(text) > TEXT_MAX_CHARS:
-            raise self.wrong(f"an expression has 1 to {TEXT_MAX_CHARS} characters")
+        if not text.strip() or len(text) > EXPRESSION_MAX_CHARS:
+            raise self.wrong(f"an expression has 1 to {EXPRESSION_MAX_CHARS} characters")
         try:
-            return self._node(_parse(text, self.wrong))
+            tree = _parse(text, self.wrong)
+            node = self._node(tree)
+            self.needed = needed_paths(tree)
+            return node
         except RecursionError:
             raise self.wrong(f"too many parts in a row, or nested deeper than {DEPTH_MAX} levels") from None
 
@@ -122,8 +134,8 @@ class Compiler:
         if self._count > NODES_MAX * 12:
             raise self._at(tree, f"an expression has at most {NODES_MAX} parts")
         name = str(tree.data)
-        if len(tree.children) == 1 and name in _WRAPPERS and name != "expr":  # an expr counts its depth
-            return self._node(_tree(tree.children[0]))
+        if len(tree.children) == 1 and name in WRAPPERS and name != "expr":  # an expr counts its depth
+            return self._node(as_tree(tree.children[0]))
         build: Callable[[Tree[Token]], Node] | None = getattr(self, f"_{name}", None)
         if build is None:
             raise self._at(tree, f"{name.replace('_', ' ')} has no meaning here")
@@ -135,8 +147,8 @@ class Compiler:
             raise self._at(tree, f"nested deeper than {DEPTH_MAX} levels")
         try:
             if len(tree.children) == 1:
-                return self._node(_tree(tree.children[0]))
-            condition, yes, no = (self._node(_tree(child)) for child in tree.children)
+                return self._node(as_tree(tree.children[0]))
+            condition, yes, no = (self._node(as_tree(child)) for child in tree.children)
         finally:
             self._depth -= 1
 
@@ -155,7 +167,7 @@ class Compiler:
         return self._kleene(tree, "&&", decides=False)
 
     def _kleene(self, tree: Tree[Token], sign: str, *, decides: bool) -> Node:
-        left, right = (self._node(_tree(child)) for child in tree.children)
+        left, right = (self._node(as_tree(child)) for child in tree.children)
 
         def both(scope: Scope) -> Any:
             one = left(scope)
@@ -180,9 +192,9 @@ class Compiler:
         return self._binary(tree)
 
     def _binary(self, tree: Tree[Token]) -> Node:
-        first, last = (_tree(child) for child in tree.children)
+        first, last = (as_tree(child) for child in tree.children)
         operate = operations.BINARY[str(first.data)]
-        left, right = self._node(_tree(first.children[0])), self._node(last)
+        left, right = self._node(as_tree(first.children[0])), self._node(last)
 
         def apply(scope: Scope) -> Any:
             one, other = left(scope), right(scope)
@@ -196,7 +208,7 @@ class Compiler:
         return apply
 
     def _unary(self, tree: Tree[Token]) -> Node:
-        sign, value = str(_tree(tree.children[0]).data), self._node(_tree(tree.children[1]))
+        sign, value = str(as_tree(tree.children[0]).data), self._node(as_tree(tree.children[1]))
 
         def oppose(scope: Scope) -> Any:
             given = value(scope)
@@ -244,16 +256,16 @@ class Compiler:
         return self._ident(tree)
 
     def _member_dot(self, tree: Tree[Token]) -> Node:
-        path = self._static_path(tree)
+        path = static_path(tree)
         if path is not None:
-            return self._name(path, _first_token(tree))
-        return self._indexed(self._node(_tree(tree.children[0])), lambda _scope: str(tree.children[1]))
+            return self._name(path, first_token(tree))
+        return self._indexed(self._node(as_tree(tree.children[0])), lambda _scope: str(tree.children[1]))
 
     def _member_index(self, tree: Tree[Token]) -> Node:
-        path = self._static_path(tree)
+        path = static_path(tree)
         if path is not None:
-            return self._name(path, _first_token(tree))
-        return self._indexed(self._node(_tree(tree.children[0])), self._node(_tree(tree.children[1])))
+            return self._name(path, first_token(tree))
+        return self._indexed(self._node(as_tree(tree.children[0])), self._node(as_tree(tree.children[1])))
 
     def _indexed(self, whole: Node, at: Node) -> Node:
         def item(scope: Scope) -> Any:
@@ -282,28 +294,11 @@ class Compiler:
         self.paths.add(path)
         return lambda scope: scope.find(path)
 
-    def _static_path(self, tree: Tree[Token]) -> Path | None:
-        """The path of a chain of names and text keys; None where it is something else."""
-        name = str(tree.data)
-        if name in _WRAPPERS and len(tree.children) == 1:
-            return self._static_path(_tree(tree.children[0]))
-        if name in ("ident", "dot_ident"):
-            return (str(tree.children[0]),)
-        if name not in ("member_dot", "member_index"):
-            return None
-        before = self._static_path(_tree(tree.children[0]))
-        if before is None:
-            return None
-        if name == "member_dot":
-            return (*before, str(tree.children[1]))
-        key = _literal_text(_tree(tree.children[1]))
-        return None if key is None else (*before, key)
-
     def _paren_expr(self, tree: Tree[Token]) -> Node:
-        return self._node(_tree(tree.children[0]))
+        return self._node(as_tree(tree.children[0]))
 
     def _list_lit(self, tree: Tree[Token]) -> Node:
-        items = [self._node(item) for item in _arguments(tree.children)]
+        items = [self._node(item) for item in arguments_of(tree.children)]
 
         def build(scope: Scope) -> Any:
             values = [item(scope) for item in items]
@@ -313,7 +308,7 @@ class Compiler:
 
     def _map_lit(self, tree: Tree[Token]) -> Node:
         inits = (
-            [_tree(child) for child in _tree(tree.children[0]).children]
+            [as_tree(child) for child in as_tree(tree.children[0]).children]
             if tree.children[:1] != [None]
             else []
         )
@@ -330,14 +325,14 @@ class Compiler:
         return build
 
     def _ident_arg(self, tree: Tree[Token]) -> Node:
-        name, arguments = str(tree.children[0]), _arguments(tree.children[1:])
+        name, arguments = str(tree.children[0]), arguments_of(tree.children[1:])
         if name == "has":
             return self._has(tree, arguments)
         return self._call(tree, name, operations.FUNCTIONS, [self._node(argument) for argument in arguments])
 
     def _member_dot_arg(self, tree: Tree[Token]) -> Node:
-        name, arguments = str(tree.children[1]), _arguments(tree.children[2:])
-        subject = self._node(_tree(tree.children[0]))
+        name, arguments = str(tree.children[1]), arguments_of(tree.children[2:])
+        subject = self._node(as_tree(tree.children[0]))
         if name in MACROS:
             return self._macro(tree, name, subject, arguments)
         return self._call(
@@ -365,10 +360,10 @@ class Compiler:
         return call
 
     def _has(self, tree: Tree[Token], arguments: list[Tree[Token]]) -> Node:
-        path = self._static_path(arguments[0]) if len(arguments) == 1 else None
+        path = static_path(arguments[0]) if len(arguments) == 1 else None
         if path is None or len(path) < 2:
             raise self._at(tree, "has takes one field, as in has(labels.rack)")
-        read = self._name(path, _first_token(arguments[0]))
+        read = self._name(path, first_token(arguments[0]))
 
         def present(scope: Scope) -> Any:
             before = dict(scope.missing)
@@ -384,7 +379,7 @@ class Compiler:
         return present
 
     def _macro(self, tree: Tree[Token], name: str, subject: Node, arguments: list[Tree[Token]]) -> Node:
-        variable = self._static_path(arguments[0]) if len(arguments) == 2 else None
+        variable = static_path(arguments[0]) if len(arguments) == 2 else None
         if variable is None or len(variable) != 1:
             raise self._at(tree, f"{name} takes a name and an expression, as in list.{name}(x, x > 1)")
         self._locals.append(variable[0])
@@ -469,55 +464,9 @@ _COLLECT: Mapping[str, Callable[[list[Any], list[Any]], Any]] = {
     "map": _map,
 }
 
-_WRAPPERS = frozenset(
-    (
-        "conditionalor",
-        "conditionaland",
-        "relation",
-        "addition",
-        "multiplication",
-        "unary",
-        "member",
-        "primary",
-        "expr",
-    )
-)
-"""Rules that stand for their only child where they have one."""
-
 
 def _no_bool(sign: str, value: Any) -> Unknown:
     return senseless(f"{sign} wants a bool, not {operations.kind_of(value)}")
-
-
-def _tree(child: Any) -> Tree[Token]:
-    return cast("Tree[Token]", child)
-
-
-def _arguments(children: Sequence[Any]) -> list[Tree[Token]]:
-    return (
-        [_tree(child) for child in _tree(children[0]).children]
-        if children and children[0] is not None
-        else []
-    )
-
-
-def _literal_text(tree: Tree[Token]) -> str | None:
-    while len(tree.children) == 1 and str(tree.data) != "literal":
-        child: Any = tree.children[0]
-        if not hasattr(child, "children"):
-            return None
-        tree = child
-    token: Any = tree.children[0] if len(tree.children) == 1 else None
-    if getattr(token, "type", "") != "STRING_LIT" or token[:1] in "rR":
-        return None
-    return operations.unescaped(token[1:-1])
-
-
-def _first_token(tree: Tree[Token]) -> Token:
-    here: Any = tree
-    while hasattr(here, "children"):
-        here = here.children[0]
-    return cast("Token", here)
 
 
 def _parse(text: str, wrong: Callable[[str, int, int], ExpressionInvalid]) -> Tree[Token]:

@@ -19,7 +19,7 @@ from steersman.kernel.errors import InvalidInput
 from steersman.kernel.quantity import Duration
 
 INT_MAX, INT_MIN = 2**63 - 1, -(2**63)
-TEXT_MAX_CHARS = 65_536
+GROWN_MAX_CHARS = 65_536
 LIST_MAX = 10_000
 PATTERNS_KEPT = 256
 
@@ -88,7 +88,9 @@ def add(left: Any, right: Any) -> Any:
         return bounded(left + right)
     if isinstance(left, str) and isinstance(right, str):
         return (
-            left + right if len(left) + len(right) <= TEXT_MAX_CHARS else senseless("the text grows too long")
+            left + right
+            if len(left) + len(right) <= GROWN_MAX_CHARS
+            else senseless("the text grows too long")
         )
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         joined = [*cast("Sequence[Any]", left), *cast("Sequence[Any]", right)]
@@ -288,7 +290,7 @@ def _timestamp(value: Any) -> Any:
 def _matches(text: Any, pattern: Any) -> Any:
     if not (isinstance(text, str) and isinstance(pattern, str)):
         return senseless("matches wants a text and a pattern")
-    if len(text) > TEXT_MAX_CHARS:
+    if len(text) > GROWN_MAX_CHARS:
         return senseless("the text is too long to match")
     try:
         return _pattern(pattern).search(text) is not None

@@ -8,6 +8,7 @@ changes nothing. docs/reference/ledger.md has the keys, the rows and the refusal
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from steersman.kernel.clock import Clock
+from steersman.kernel.errors import SteersmanError
 from steersman.kinds.axes import Condition, Operation
 from steersman.kinds.command import NO_TERMS, Actor, ChangeAction, HistoryEntry, Terms, Written
 from steersman.kinds.state import ResourceRef, ResourceState, Retry
@@ -43,6 +45,8 @@ class Ledger:
         self._facts = facts
         self._commits = Commits(store, clock)
         self._reading = Reading(store)
+        self.outcomes: Counter[str] = Counter()
+        """What requests came to: written, unchanged, replayed, dry_run, or an error's code."""
 
     async def create(
         self, state: ResourceState, actor: Actor, terms: Terms = NO_TERMS, *, held: Held | None = None
@@ -370,7 +374,21 @@ class Ledger:
     ) -> Written:
         rows.state_type(ref.kind)
         request = Request(ref=ref, actor=actor, terms=terms, method=method, body=body, held=held, made=made)
-        return await self._commits.make(request, work)
+        try:
+            written = await self._commits.make(request, work)
+        except SteersmanError as error:
+            self.outcomes[error.code] += 1
+            raise
+        self.outcomes[_outcome_of(written)] += 1
+        return written
+
+
+def _outcome_of(written: Written) -> str:
+    if written.dry_run:
+        return "dry_run"
+    if written.replayed:
+        return "replayed"
+    return "unchanged" if written.unchanged else "written"
 
 
 _CLOCKS = frozenset({"created_at", "updated_at", "status_since"})
