@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.figure import Figure
-from steersman.drivers.openmetrics.mapping import open_mapping
-from steersman.drivers.openmetrics.plan import Plan
-from steersman.drivers.openmetrics.series import SeriesCache
+from steersman.drivers.exposition.mapping import open_mapping
+from steersman.drivers.exposition.plan import Plan
+from steersman.drivers.exposition.series import SeriesCache
 
 GAUGES: tuple[tuple[str, float, float, int], ...] = (
     ("DCGM_FI_DEV_SM_CLOCK", 210, 1980, 0),

@@ -15,7 +15,7 @@ from steersman.drivers.host.fake import FakeGpu, FakeMachine, FakeNvmlLibrary
 from steersman.drivers.host.nvml import Nvml
 from steersman.drivers.host.observe import HostDriver, HostParts
 from steersman.drivers.host.options import Endpoint, HostOptions, JobRule, WatchedFile
-from steersman.drivers.webfake import Request, Response, WebFake
+from steersman.drivers.web.fake import Request, Response, WebFake
 from steersman.kernel.secret import Secret
 from steersman.testing.driver import DRIVER_CHECKS, Check, SystemUnderTest
 

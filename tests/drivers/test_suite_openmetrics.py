@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from steersman.drivers.api import Driver, DriverContext
+from steersman.drivers.exposition.fake import FakeExporter, dcgm_page
+from steersman.drivers.exposition.mapping import open_mapping
 from steersman.drivers.openmetrics import OpenMetricsDriver, OpenMetricsOptions
-from steersman.drivers.openmetrics.fake import FakeExporter, dcgm_page
-from steersman.drivers.openmetrics.mapping import open_mapping
-from steersman.drivers.webfake import FAULTS
+from steersman.drivers.web.fake import FAULTS
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.secret import Secret
 from steersman.testing.driver import DRIVER_CHECKS, Check, SystemUnderTest

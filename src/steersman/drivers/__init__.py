@@ -5,6 +5,8 @@
 - `act.py`     carries out operations, where the system can be acted on;
 - `fake.py`    the system in a box, for tests and trials: it passes the same suite as the real one.
 
-A driver imports `kernel` and `kinds`, never another driver. They are found by the entry-point group
-`steersman.drivers`; the built-in ones come the same way. docs/how-to/add-a-driver.md is the checklist.
+A driver imports `kernel`, `kinds` and what drivers share, never another driver: `api` is their one shape,
+`lane` a thread for what blocks, `web` the client of those that speak HTTP, `exposition` the reading of
+metrics. They are found by the entry-point group `steersman.drivers`; the built-in ones come the same way.
+docs/how-to/add-a-driver.md is the checklist.
 """

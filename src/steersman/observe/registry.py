@@ -63,6 +63,10 @@ class Drivers:
         """All names, sorted; whether each can be loaded is not known yet."""
         return sorted(self._points)
 
+    def own_names(self) -> list[str]:
+        """Those that come with this package, sorted."""
+        return [name for name in self.names() if self.is_own(name)]
+
     def get(self, name: str) -> type[Driver]:
         """The driver of that name. Raises `DriverUnknown`, `DriverBroken`."""
         point = self._points.get(name)

@@ -18,8 +18,8 @@ from steersman.drivers.host.client import BODY_MAX_BYTES, ProbeAnswer, ProbeClie
 from steersman.drivers.host.observe import HostDriver
 from steersman.drivers.host.options import Endpoint, HostOptions
 from steersman.drivers.host.probe import WINDOW_PROBES, WINDOW_S, Probes, Window, percentile
-from steersman.drivers.webfake import Request, Response, WebFake
-from steersman.drivers.weburl import public_url
+from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.url import public_url
 from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.quantity import Duration

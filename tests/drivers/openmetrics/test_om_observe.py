@@ -17,10 +17,10 @@ import pytest
 from msgspec import structs
 
 from steersman.drivers.api import DriverContext, Observation, SourceError
+from steersman.drivers.exposition.mapping import EntityRule, Mapping, MetricRule, open_mapping
 from steersman.drivers.openmetrics import OpenMetricsDriver, OpenMetricsOptions
-from steersman.drivers.openmetrics.client import CHUNK_BYTES
-from steersman.drivers.openmetrics.mapping import EntityRule, Mapping, MetricRule, open_mapping
-from steersman.drivers.webfake import Request, Response, WebFake
+from steersman.drivers.web.client import CHUNK_BYTES
+from steersman.drivers.web.fake import Request, Response, WebFake
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.config import ConfigInvalid, convert
 from steersman.kernel.confread import Rest

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from steersman.drivers.host.patterns import compile_pattern
-from steersman.drivers.weburl import check_url
+from steersman.drivers.web.url import check_url
 from steersman.kernel.quantity import Between, ByteSize, Duration
 from steersman.kernel.secret import Secret
 from steersman.kinds.fragment import SCOPE_LABEL

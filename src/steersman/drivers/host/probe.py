@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from steersman.drivers.host.options import Endpoint
-from steersman.drivers.weburl import public_url
+from steersman.drivers.web.url import public_url
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Rng
 from steersman.kernel.tasks import Supervisor

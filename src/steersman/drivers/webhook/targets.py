@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from steersman.drivers.weburl import check_url
+from steersman.drivers.web.url import check_url
 from steersman.kernel.errors import InvalidInput, Refused
 
 Address = IPv4Address | IPv6Address

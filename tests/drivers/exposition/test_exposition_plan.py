@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from steersman.drivers.openmetrics.fold import quantile
-from steersman.drivers.openmetrics.mapping import (
+from steersman.drivers.exposition.fold import quantile
+from steersman.drivers.exposition.mapping import (
     Derived,
     EntityRule,
     Mapping,
@@ -18,9 +18,9 @@ from steersman.drivers.openmetrics.mapping import (
     open_mapping,
     shipped_mappings,
 )
-from steersman.drivers.openmetrics.plan import Plan, Reading
-from steersman.drivers.openmetrics.series import SeriesCache
-from steersman.drivers.openmetrics.units import UNITS, factor
+from steersman.drivers.exposition.plan import Plan, Reading
+from steersman.drivers.exposition.series import SeriesCache
+from steersman.drivers.exposition.units import UNITS, factor
 from steersman.kernel.config import ConfigInvalid
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fragment import StateFragment

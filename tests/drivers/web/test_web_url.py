@@ -6,7 +6,7 @@ import pytest
 
 from steersman.drivers.host.options import Endpoint
 from steersman.drivers.openmetrics import OpenMetricsOptions
-from steersman.drivers.weburl import check_url, public_url
+from steersman.drivers.web.url import check_url, public_url
 
 GOOD = [
     "http://h",

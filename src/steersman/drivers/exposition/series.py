@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
-from steersman.drivers.openmetrics.parse import (
+from steersman.drivers.exposition.parse import (
     Labels,
     LineInvalid,
     read_series,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from steersman.drivers.webfake import Request, Response, WebFake
+from steersman.drivers.web.fake import Request, Response, WebFake
 from steersman.kernel.ids import Rng
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"

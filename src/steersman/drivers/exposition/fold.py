@@ -10,8 +10,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from steersman.drivers.openmetrics.mapping import Mapping, MetricRule, factor_of, fill, spec_of
-from steersman.drivers.openmetrics.series import Page
+from steersman.drivers.exposition.mapping import Mapping, MetricRule, factor_of, fill, spec_of
+from steersman.drivers.exposition.series import Page
 
 BLANKS: dict[str, frozenset[float]] = {
     "none": frozenset(),

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from steersman.drivers.openmetrics.units import base, factor, rate_unit
+from steersman.drivers.exposition.units import base, factor, rate_unit
 from steersman.kernel.config import load
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.entity import EntityType

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from steersman.drivers.openmetrics.parse import LineInvalid, read_series, read_stamp, split_line
-from steersman.drivers.openmetrics.series import Page, SeriesCache
+from steersman.drivers.exposition.parse import LineInvalid, read_series, read_stamp, split_line
+from steersman.drivers.exposition.series import Page, SeriesCache
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from msgspec import Struct, field
 
-from steersman.drivers.openmetrics.fold import BLANKS, LEAST_BLANK, Fold, Histogram, Info, make_fold
-from steersman.drivers.openmetrics.mapping import (
+from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, Fold, Histogram, Info, make_fold
+from steersman.drivers.exposition.mapping import (
     Derived,
     EntityRule,
     Mapping,
@@ -25,7 +25,7 @@ from steersman.drivers.openmetrics.mapping import (
     fill,
     spec_of,
 )
-from steersman.drivers.openmetrics.series import Page
+from steersman.drivers.exposition.series import Page
 from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, clean_fields
 from steersman.kinds.fragment import ID_MAX_CHARS, FragmentInvalid, StateFragment
 
