@@ -8,7 +8,8 @@ raises as `SourceError` (or leaves out and says so in `warnings`); intake turns 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -17,6 +18,7 @@ from steersman.kernel.errors import Unavailable
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.step import StepHandler
 
 
 class SourceError(Unavailable):
@@ -87,4 +89,18 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Release connections and files. Repeating it does nothing."""
+        ...
+
+
+@runtime_checkable
+class ActingDriver(Protocol):
+    """A driver that can also change its system. Its operations are steps of pipelines: `uses: slurm.drain`.
+
+    Each one is idempotent by the call's key, leaves the call's operation and epoch on what it changes and
+    refuses where a newer epoch is there (the fence), reads back what it did before it says `succeeded`, and
+    with `dry_run: true` among its inputs says what it would do and changes nothing.
+    """
+
+    def operations(self) -> Mapping[str, StepHandler]:
+        """The handlers by name (`drain`, `resume`); a step names one as `<driver>.<name>`."""
         ...
