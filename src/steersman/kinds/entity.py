@@ -320,7 +320,35 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     os: Annotated[str | None, _is("operating system and version", pace=STATIC)] = None
     kernel: Annotated[str | None, _is("kernel release", pace=STATIC)] = None
     schedulable: Annotated[bool | None, _is("whether its scheduler may place work on it", pace=SLOW)] = None
-    scheduler_state: Annotated[str | None, _is("its state in the words of its scheduler", pace=SLOW)] = None
+    scheduler_state: Annotated[
+        str | None, _is("its state in the words of its scheduler; several are joined by +", pace=SLOW)
+    ] = None
+    scheduler_flags: Annotated[
+        list[str] | None, _is("what its scheduler says beside the base state, by its own words", pace=SLOW)
+    ] = None
+    drain_reason: Annotated[
+        str | None, _is("why its scheduler places no work on it, as was written there", pace=SLOW)
+    ] = None
+    drain_by: Annotated[str | None, _is("who wrote that: a user or a component", pace=SLOW)] = None
+    drained_at: Annotated[datetime | None, _is("when that was written", pace=EVENT)] = None
+    node_conditions: Annotated[
+        list[str] | None, _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW)
+    ] = None
+    node_conditions_unknown: Annotated[
+        list[str] | None, _is("conditions of which is not known whether they hold, by type", pace=SLOW)
+    ] = None
+    taints: Annotated[
+        list[str] | None, _is("what keeps work off it unless tolerated, as key=value:effect", pace=SLOW)
+    ] = None
+    heartbeat_at: Annotated[datetime | None, _is("its last sign of life to its scheduler", pace=EVENT)] = None
+    gpu_capacity: Annotated[int | None, _is("GPUs it has, usable or not", pace=SLOW)] = None
+    gpus_allocated: Annotated[int | None, _is("GPUs that its scheduler gave to work")] = None
+    cpus_allocated: Annotated[float | None, _is("CPUs that its scheduler gave to work")] = None
+    memory_allocated: Annotated[int | None, _is("memory that its scheduler gave to work", "B")] = None
+    partitions: Annotated[list[str] | None, _is("partitions or pools it belongs to", pace=SLOW)] = None
+    agent_version: Annotated[
+        str | None, _is("version of its scheduler's agent on it (slurmd, kubelet)", pace=STATIC)
+    ] = None
 
 
 class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
