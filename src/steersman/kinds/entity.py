@@ -199,6 +199,7 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
     last_success_at: Annotated[datetime | None, _is("when a request last succeeded", pace=EVENT)] = None
     last_error: Annotated[str | None, _is("what the last failure said", pace=EVENT)] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
 class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -221,6 +222,7 @@ class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
     gpu_utilization: Annotated[
         float | None, _is("mean GPU utilisation of its replicas, 0 to 1", "1", high=1)
     ] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
 class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -270,6 +272,19 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     node: Annotated[str | None, _is("entity id of its node", pace=STATIC)] = None
     assigned_job_id: Annotated[str | None, _is("job it works for", pace=SLOW)] = None
     assigned_service_id: Annotated[str | None, _is("service it works for", pace=SLOW)] = None
+    parent_gpu: Annotated[
+        str | None, _is("entity id of the GPU that a MIG instance is part of", pace=STATIC)
+    ] = None
+    mig_instance: Annotated[int | None, _is("GPU instance id of a MIG instance on its GPU", pace=STATIC)] = (
+        None
+    )
+    mig_uuid: Annotated[str | None, _is("UUID of a MIG instance (MIG-...)", pace=STATIC)] = None
+    gpu_uuid: Annotated[
+        str | None, _is("UUID, where the source knows it and names the GPU otherwise", pace=STATIC)
+    ] = None
+    device: Annotated[str | None, _is("name as an allocatable device: driver/pool/device", pace=STATIC)] = (
+        None
+    )
 
 
 class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -317,6 +332,12 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     boot_id: Annotated[str | None, _is("changes with each boot", pace=STATIC)] = None
     booted_at: Annotated[datetime | None, _is("when it booted", pace=STATIC)] = None
     hostname: Annotated[str | None, _is("name it gives itself", pace=STATIC)] = None
+    addresses: Annotated[list[str] | None, _is("IP addresses at which it is reached", pace=STATIC)] = None
+    system_uuid: Annotated[str | None, _is("UUID that its firmware gives", pace=STATIC)] = None
+    provider_id: Annotated[
+        str | None, _is("id that its cloud gives, as Kubernetes writes it", pace=STATIC)
+    ] = None
+    instance_id: Annotated[str | None, _is("id of its instance in its cloud", pace=STATIC)] = None
     os: Annotated[str | None, _is("operating system and version", pace=STATIC)] = None
     kernel: Annotated[str | None, _is("kernel release", pace=STATIC)] = None
     schedulable: Annotated[bool | None, _is("whether its scheduler may place work on it", pace=SLOW)] = None
@@ -349,6 +370,7 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     agent_version: Annotated[
         str | None, _is("version of its scheduler's agent on it (slurmd, kubelet)", pace=STATIC)
     ] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
 class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -370,9 +392,13 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
     process_count: Annotated[int | None, _is("processes that belong to it")] = None
     runtime_seconds: Annotated[float | None, _is("how long it has run", "s")] = None
     started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
+    submitted_at: Annotated[
+        datetime | None, _is("when it was submitted; with its id it names one job for ever", pace=STATIC)
+    ] = None
     node: Annotated[str | None, _is("entity id of the node it runs on", pace=SLOW)] = None
     command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
     exit_code: Annotated[int | None, _is("how it ended", pace=EVENT, low=None)] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
 class QueueEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -429,6 +455,7 @@ class TenantScopeEntity(CanonicalEntity, frozen=True, kw_only=True):
     resource_quota: Annotated[dict[str, float] | None, _is("what it may use, by resource", pace=SLOW)] = None
     resource_usage: Annotated[dict[str, float] | None, _is("what it uses, by resource")] = None
     active_workloads: Annotated[int | None, _is("jobs and services it runs")] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
 class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -438,6 +465,7 @@ class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
 
     run_state: Annotated[str | None, _is("state of the run", pace=SLOW, expected=True)] = None
     experiment: Annotated[str | None, _is("experiment it belongs to", pace=STATIC)] = None
+    job: Annotated[str | None, _is("entity id of the job that it runs in", pace=STATIC)] = None
     metrics: Annotated[dict[str, float] | None, _is("latest value of each metric")] = None
     artifacts: Annotated[int | None, _is("artifacts stored", pace=SLOW)] = None
     started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
