@@ -51,6 +51,8 @@ def satisfying(entry: Entry) -> dict[str, Any]:
             signals[test.field], signals[test.ne_field] = "x", "y"
         elif test.older_than_s is not None:
             signals[test.field] = START - timedelta(seconds=test.older_than_s + 1)
+        elif test.older_than_field is not None:
+            signals[test.field], signals[test.older_than_field] = START - timedelta(seconds=61), 60.0
         elif test.share_of is not None:
             assert test.lt is not None
             signals[test.share_of], signals[test.field] = 1000, max(1, int(1000 * test.lt) - 1)
@@ -290,6 +292,7 @@ def test_conditions_join_three_valued(
         (Comparison("x", gt=1), "many", None),
         (Comparison("x", words=("DOWN",)), 5, None),
         (Comparison("x", older_than_s=5), "yesterday", None),
+        (Comparison("x", older_than_field="x"), START, None),
         (Comparison("x", has=("a",)), 5, None),
         (Comparison("x", words=("DOWN",)), "POWERED_DOWN", False),
         (Comparison("x", words=("down",)), "Down*", True),
@@ -488,3 +491,26 @@ def test_a_detail_may_name_outside_of_brackets_only_what_is_there() -> None:
     )
     table = Table(entity_type=NODE, version=1, evidence=(), rules=(rule,))
     assert problems(table, NODE) == ["r: its detail names 'cpu_count', which may be missing"]
+
+
+@pytest.mark.parametrize(
+    ("state", "ago_s", "bound_s", "rule", "health"),
+    [
+        ("RUNNING", 3000, 7200, "no_fault_seen", HEALTHY),
+        ("RUNNING", 7300, 7200, "silent", WARNING),
+        ("running", 61, 60, "silent", WARNING),
+        ("RUNNING", 599, None, "no_fault_seen", HEALTHY),
+        ("RUNNING", 601, None, "no_sign_of_life", WARNING),
+        ("FINISHED", 90_000, 60, "no_fault_seen", HEALTHY),
+        ("SCHEDULED", 90_000, 60, "no_fault_seen", HEALTHY),
+        ("crashed", 5, 60, "failed", HealthState.CRITICAL),
+    ],
+)
+def test_a_run_that_is_said_to_run_is_silent_by_the_bound_of_its_source(
+    state: str, ago_s: int, bound_s: int | None, rule: str, health: HealthState
+) -> None:
+    signals: dict[str, Any] = {"run_state": state, "heartbeat_at": START - timedelta(seconds=ago_s)}
+    if bound_s is not None:
+        signals["heartbeat_timeout_s"] = float(bound_s)
+    found = verdict(EntityType.EXPERIMENT_TRACKER, **signals)
+    assert (rules(found)[0], found.health) == (rule, health)

@@ -19,6 +19,7 @@ OPERATORS |= {
     "has": "holds one of",
 }
 OPERATORS |= {"older_than_s": "lies further back (s) than"}
+OPERATORS |= {"older_than_field": "lies further back (s) than"}
 
 
 def told(test: Comparison) -> str:

@@ -424,6 +424,8 @@ class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
     model_version: Annotated[str | None, _is("version", pace=STATIC, expected=True)] = None
     revision_state: Annotated[str | None, _is("serving state", pace=SLOW, expected=True)] = None
     rollout_phase: Annotated[str | None, _is("where its rollout stands", pace=SLOW)] = None
+    aliases: Annotated[list[str] | None, _is("names that stand for it now", pace=SLOW)] = None
+    run_id: Annotated[str | None, _is("entity id of the run that made it", pace=STATIC)] = None
     traffic_percent: Annotated[
         float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW, high=100)
     ] = None
@@ -469,7 +471,13 @@ class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
     metrics: Annotated[dict[str, float] | None, _is("latest value of each metric")] = None
     artifacts: Annotated[int | None, _is("artifacts stored", pace=SLOW)] = None
     started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
+    ended_at: Annotated[datetime | None, _is("when it ended", pace=EVENT)] = None
     heartbeat_at: Annotated[datetime | None, _is("last sign of life", pace=EVENT)] = None
+    heartbeat_timeout_s: Annotated[
+        float | None, _is("how long a run that works may give no sign of life", "s", STATIC)
+    ] = None
+    run_name: Annotated[str | None, _is("name for people", pace=STATIC)] = None
+    job_id: Annotated[str | None, _is("id of the job it runs as, in its scheduler", pace=STATIC)] = None
 
 
 class DataPipelineStageEntity(CanonicalEntity, frozen=True, kw_only=True):

@@ -49,8 +49,8 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
 
     `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `not_words`: it
     holds none of them, or is no text. `has`: the list holds one of these. `*_field` compares with another
-    field. `older_than_s`: a time lies further back than that. With `share_of` what is compared is the field
-    as a share of another one.
+    field. `older_than_s`: a time lies further back than that; `older_than_field`: than the seconds in another
+    field. With `share_of` what is compared is the field as a share of another one.
     """
 
     field: str
@@ -68,11 +68,17 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
     lt_field: str | None = None
     ne_field: str | None = None
     older_than_s: float | None = None
+    older_than_field: str | None = None
 
     def fields(self) -> tuple[str, ...]:
         """The signals it reads."""
-        names = (self.field, self.share_of, self.lt_field, self.ne_field)
+        names = (self.field, self.share_of, self.lt_field, self.ne_field, self.older_than_field)
         return tuple(name for name in names if name is not None)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it reads the clock."""
+        return self.older_than_s is not None or self.older_than_field is not None
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -294,4 +300,5 @@ _COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "lt_field": lambda value, wanted, _now: value < wanted,
     "ne_field": lambda value, wanted, _now: value != wanted,
     "older_than_s": _older,
+    "older_than_field": _older,
 }

@@ -107,7 +107,7 @@ def is_timed(entity_type: EntityType) -> bool:
     """Whether a rule of that type reads the clock, so that health may change with no field changing."""
     table = table_for(entity_type)
     tests = (t for entry in (*table.rules, *table.planned) for t in (*entry.all, *entry.any, *entry.unless))
-    return any(test.older_than_s is not None for test in tests)
+    return any(test.timed for test in tests)
 
 
 def _planned(
