@@ -27,10 +27,12 @@ class FakeHost:
 
     secrets = (SECRET, "secret-in-a-file")
     faults = ("hang", "refuse", "garbage")
+    states = ("empty", "restarted")
 
     def __init__(self) -> None:
         self.machine = FakeMachine()
         self.library = FakeNvmlLibrary()
+        self.gpus = list(self.library.gpus)
 
     def driver(self, context: DriverContext) -> Driver:
         parts = HostParts(machine=self.machine, nvml=Nvml(self.library))
@@ -40,8 +42,15 @@ class FakeHost:
         self.machine.fault = self.library.fault = fault
 
     async def mend(self) -> None:
+        self.library.gpus[:] = self.gpus
         self.machine.mend()
         self.library.mend()
+
+    async def show(self, state: str) -> None:
+        if state == "empty":
+            self.library.gpus.clear()
+        else:
+            self.machine.reads = 0  # its counters follow from it
 
     async def surprise(self) -> bool:
         self.library.gpus.append(FakeGpu(uuid="GPU-new", index=2, reasons=0x80000000, recovery=99))

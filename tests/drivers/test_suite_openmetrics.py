@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,7 +20,7 @@ from steersman.drivers.openmetrics import OpenMetricsDriver, OpenMetricsOptions
 from steersman.drivers.web.fake import FAULTS
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.secret import Secret
-from steersman.testing.driver import DRIVER_CHECKS, Check, SystemUnderTest
+from steersman.testing.driver import DRIVER_CHECKS, STATES, Check, SystemUnderTest
 
 SECRET = "hunter2-very-secret"
 DCGM = open_mapping("dcgm")
@@ -30,9 +32,11 @@ class Exporter:
 
     secrets = (SECRET,)
     faults = FAULTS
+    states = STATES
 
     def __init__(self, fake: FakeExporter) -> None:
         self.fake = fake
+        self.full = fake.page
 
     def driver(self, context: DriverContext) -> Driver:
         options = OpenMetricsOptions(url=f"{self.fake.url}?key={SECRET}", mapping=DCGM, token=Secret(SECRET))
@@ -42,7 +46,20 @@ class Exporter:
         await self.fake.web.fail(fault)
 
     async def mend(self) -> None:
+        self.fake.page = self.full
         await self.fake.web.mend()
+
+    async def show(self, state: str) -> None:
+        end = "# EOF\n" if self.fake.openmetrics else ""
+        ahead_s = time.time() + 3600
+        stamp = f"{ahead_s:.3f}" if self.fake.openmetrics else f"{ahead_s * 1000:.0f}"
+        pages = {
+            "empty": "exporter_build_info 1\n" + end,
+            "skewed": re.sub(r"(?m)^([^#\n].*)$", rf"\1 {stamp}", self.full),
+            "restarted": dcgm_page(seeded_rng(2)) + end,
+            "huge": dcgm_page(seeded_rng(1), gpus=4000) + end,
+        }
+        self.fake.page = pages[state]
 
     async def surprise(self) -> bool:
         self.fake.page += (

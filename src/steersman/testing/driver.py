@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from steersman.drivers.api import Driver, DriverContext, Observation, SourceErro
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.tasks import Supervisor
+from steersman.kinds.entity import EntityKey
 from steersman.kinds.fields import check_fields
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 
@@ -40,13 +41,27 @@ PATIENCE_S = 20.0
 RECOVERY_ATTEMPTS_MAX = 20
 SETTLE_ATTEMPTS_MAX = 100
 FUTURE_MAX = timedelta(seconds=5)
+STATES = ("empty", "skewed", "restarted", "huge")
+"""What a system may be in without being at fault: it has nothing of what the driver looks for; its clock is
+an hour ahead of ours; it began anew, and its counters with it; it has thousands of entities."""
+HUGE_ENTITIES_MIN = 1_000
+"""A huge system tells of at least so many entities."""
+HUGE_TIMEOUT_S = 20.0
+"""The source's time-out for a huge system."""
+BLOCK_MAX_S = 1.0
+"""So long may a look hold the event loop on the machine of a busy CI; reading in the loop takes longer."""
+TICK_S = 0.01
+"""How often the loop is asked whether it still runs."""
 
 
 class SystemUnderTest(Protocol):
     """A started system, and how to make a driver for it.
 
     `secrets` are words that the driver was configured with and must show nowhere. `faults` are the faults the
-    system can show: of hang, refuse, garbage, half, close, error.
+    system can show: of hang, refuse, garbage, half, close, error, denied, endless.
+
+    A system may also have `states`, those of `STATES` that it can be in, and then `show(state)`, which puts
+    it there until `mend`. States are no faults: the system works, and the driver must see that it does.
     """
 
     @property
@@ -207,6 +222,123 @@ async def check_surprises_are_told(factory: Factory) -> None:
             await driver.close()
 
 
+async def check_nothing_there_is_no_fault(factory: Factory) -> None:
+    """A system that works and has nothing to tell gives an observation, no error, to a driver that saw more
+    before and to one that did not; what comes back is seen again."""
+    async with factory() as system:
+        enter = _way_into(system, "empty")
+        if enter is None:
+            return
+        driver, fresh = system.driver(context()), system.driver(context())
+        try:
+            full = len((await _observe(driver)).fragments)
+            await enter()
+            for looking in (driver, fresh, driver):
+                seen = await _observed_in_the_end(looking, "empty")
+                for fragment in seen.fragments:
+                    assert_well_formed(fragment)
+                _assert_no_secret(system, [msgspec.json.encode(seen).decode()])
+                _expect(
+                    looking is driver or len(seen.fragments) < full, "an empty system is told like a full one"
+                )
+            await system.mend()
+            for looking in (driver, fresh):
+                await _recovered(looking, "after being empty")
+        finally:
+            await driver.close()
+            await fresh.close()
+
+
+async def check_a_clock_ahead_poisons_nothing(factory: Factory) -> None:
+    """What a system says whose clock is an hour ahead is told, and with no time of the future: so what it
+    says once its clock is right is newer."""
+    async with factory() as system:
+        enter = _way_into(system, "skewed")
+        if enter is None:
+            return
+        driver = system.driver(context())
+        try:
+            await enter()
+            skewed: dict[EntityKey, datetime] = {}
+            for _ in range(2):
+                seen = await _observed_in_the_end(driver, "skewed")
+                _expect(seen.fragments, "nothing is told of a system whose clock is ahead")
+                for fragment in seen.fragments:
+                    assert_well_formed(fragment)
+                    skewed[fragment.key] = fragment.observed_at
+            await system.mend()
+            await _recovered(driver, "after a clock ahead")
+            for fragment in (await _observe(driver)).fragments:
+                assert_well_formed(fragment)
+                before = skewed.get(fragment.key)
+                _expect(
+                    before is None or fragment.observed_at >= before,
+                    f"{fragment.key} is held by a time of the future",
+                )
+        finally:
+            await driver.close()
+
+
+async def check_a_restart_is_survived(factory: Factory) -> None:
+    """A system that began anew is read on with no help: no figure falls below its bounds because a counter
+    began at zero, nothing that is told is called gone."""
+    async with factory() as system:
+        enter = _way_into(system, "restarted")
+        if enter is None:
+            return
+        driver = system.driver(context())
+        try:
+            for _ in range(2):
+                await _observe(driver)
+            await enter()
+            for _ in range(2):
+                seen = await _observed_in_the_end(driver, "restarted")
+                _expect(seen.fragments, "after a restart of the system nothing is seen")
+                for fragment in seen.fragments:
+                    assert_well_formed(fragment)
+                told = {fragment.key for fragment in seen.fragments}
+                _expect(told.isdisjoint(seen.gone), "an entity is told and called gone in one look")
+        finally:
+            await driver.close()
+
+
+async def check_a_huge_system_does_not_hold_the_loop(factory: Factory) -> None:
+    """Thousands of entities are told in time, and others get their turn meanwhile."""
+    async with factory() as system:
+        enter = _way_into(system, "huge")
+        if enter is None:
+            return
+        driver = system.driver(context(HUGE_TIMEOUT_S))
+        clock = SystemClock()
+        try:
+            await enter()
+            longest = 0.0
+            async with Supervisor(clock, seeded_rng(1), name="suite") as tasks:
+
+                async def tick() -> None:
+                    nonlocal longest
+                    while True:
+                        before = clock.monotonic()
+                        await clock.sleep(TICK_S)
+                        longest = max(longest, clock.monotonic() - before - TICK_S)
+
+                ticking = tasks.spawn("tick", tick())
+                async with asyncio.timeout(2 * (HUGE_TIMEOUT_S + PATIENCE_S)):
+                    await clock.sleep(TICK_S)  # it ticks before the first look, and after the last
+                    await driver.observe()
+                    seen = await driver.observe()
+                    await clock.sleep(TICK_S)
+                ticking.cancel()
+                await asyncio.wait({ticking}, timeout=PATIENCE_S)
+            count = len({fragment.key for fragment in seen.fragments})
+            _expect(count >= HUGE_ENTITIES_MIN, f"of a huge system only {count} entities are told")
+            _expect(longest <= BLOCK_MAX_S, f"the event loop was held for {longest:.2f} s")
+            for fragment in seen.fragments[:: max(1, count // 100)]:
+                assert_well_formed(fragment)
+        finally:
+            await driver.close()
+
+
 DRIVER_CHECKS: tuple[Check, ...] = (
     check_observation_is_well_formed,
     check_times_do_not_go_back,
@@ -214,6 +346,10 @@ DRIVER_CHECKS: tuple[Check, ...] = (
     check_faults_are_source_errors,
     check_close_leaves_nothing,
     check_surprises_are_told,
+    check_nothing_there_is_no_fault,
+    check_a_clock_ahead_poisons_nothing,
+    check_a_restart_is_survived,
+    check_a_huge_system_does_not_hold_the_loop,
 )
 """All checks; each takes the factory."""
 
@@ -248,6 +384,30 @@ def _has_no_number(value: Any) -> bool:
 async def _observe(driver: Driver) -> Observation:
     async with asyncio.timeout(PATIENCE_S):
         return await driver.observe()
+
+
+async def _observed_in_the_end(driver: Driver, state: str) -> Observation:
+    """A look within a few attempts: a change of state may cost a connection, and no more."""
+    clock = SystemClock()
+    told = ""
+    for _ in range(RECOVERY_ATTEMPTS_MAX):
+        try:
+            return await _observe(driver)
+        except SourceError as error:
+            told = error.detail
+            await clock.sleep(0.05)
+    raise AssertionError(f"{state}: a system that works is told as one that fails: {told}")
+
+
+def _way_into(system: SystemUnderTest, state: str) -> Callable[[], Awaitable[None]] | None:
+    """What puts the system into `state`; None where it can't be in it: its check has nothing to do."""
+    states: tuple[str, ...] = getattr(system, "states", ())
+    odd = set(states).difference(STATES)
+    _expect(not odd, f"states that no check knows: {odd}")
+    show: Callable[[str], Awaitable[None]] | None = getattr(system, "show", None)
+    if state not in states or show is None:
+        return None
+    return lambda: show(state)
 
 
 async def _failure(driver: Driver, fault: str) -> SourceError:

@@ -163,6 +163,14 @@ def test_a_counter_with_a_timestamp_is_rated_by_it() -> None:
     assert pages.one('hits_total{host="n"} 160 1020000\n').fields == {"throughput": 3.0}
 
 
+@pytest.mark.parametrize(("ahead_s", "told"), [(3600, True), (2, False)])
+def test_a_timestamp_ahead_of_us_is_worth_the_time_of_reading(ahead_s: int, told: bool) -> None:
+    pages = Pages(mapping(MetricRule(["load"], "node", field="load_1m")))
+    read = pages.read(f'load{{host="a"}} 1 {(int(AT.timestamp()) + ahead_s) * 1000}\n')
+    assert read.fragments[0].observed_at == AT
+    assert any("clock is ahead" in warning for warning in read.warnings) is told
+
+
 def test_the_timestamp_is_the_time_of_observation() -> None:
     rules = [MetricRule(metric=[name], entity="node", field=name) for name in ("load_1m", "load_5m")]
     pages = Pages(mapping(*rules))

@@ -10,7 +10,7 @@ with the labels of this page, not with those of the pod that left.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from msgspec import Struct, field
@@ -33,6 +33,9 @@ ENTITIES_MAX = 200_000
 """Entities that one page may speak of."""
 NOTES_MAX = 20
 """Warnings and drift lines of one page."""
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Two machines that keep their time by NTP differ by less; a clock further ahead is told of."""
 
 Step = tuple[str, float, float, float]
 """Field, factor, and the bounds of the raw value."""
@@ -236,7 +239,7 @@ class Plan:
                 target.mapping.source_type,
                 target.rule.type,
                 entity_id,
-                _observed_at(target, page, at) if page.stamps else at,
+                _observed_at(target, page, at, read) if page.stamps else at,
                 fields,
                 labels,
                 self._source,
@@ -444,15 +447,23 @@ def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, An
     return clean_fields(mapping.entities[entity].type, typed).fields
 
 
-def _observed_at(target: _Target, page: Page, at: datetime) -> datetime:
-    """The oldest timestamp among the values of an entity, so that its age is never understated."""
+def _observed_at(target: _Target, page: Page, at: datetime, read: Reading) -> datetime:
+    """The oldest timestamp among the values of an entity, so that its age is never understated. One that lies
+    ahead of us is worth no more than the moment at which it was read."""
     indices = target.direct()
     for fold in target.folds.values():
         indices.extend(fold.members)
     stamps = [
         page.stamps[index] for index in indices if index in page.stamps and page.numbers[index] is not None
     ]
-    return datetime.fromtimestamp(min(stamps), UTC) if stamps else at
+    if not stamps:
+        return at
+    oldest = datetime.fromtimestamp(min(stamps), UTC)
+    if oldest <= at:
+        return oldest
+    if oldest - at > CLOCK_TOLERANCE:
+        _note(read.warnings, "its clock is ahead of ours; the time of reading stands for its time stamps")
+    return at
 
 
 def _note(notes: list[str], line: str) -> None:

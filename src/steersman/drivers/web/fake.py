@@ -11,9 +11,13 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct, field
 
-FAULTS = ("hang", "refuse", "garbage", "half", "close", "error")
+FAULTS = ("hang", "refuse", "garbage", "half", "close", "error", "denied", "endless")
 """What it can do wrong: never answer; refuse connections; answer what is not HTTP; break off in the middle of
-the body; close without an answer; answer status 500."""
+the body; close without an answer; answer status 500; answer status 401; answer without an end."""
+ENDLESS_BYTES = 1 << 50
+"""What the endless answer says of its length: nobody keeps so much."""
+ENDLESS_BLOCK = b"# " + b"x" * 65_533 + b"\n"
+"""What it is made of: text that is a comment to most readers."""
 REQUEST_MAX_BYTES = 64 * 1024
 
 
@@ -117,7 +121,11 @@ class WebFake:
             writer.write(b"\x00\xff\xfe no http here \r\n\r\n" * 20)
             await writer.drain()
             return False
-        response = Response(b"broken", 500) if fault == "error" else await self._answer(request)
+        if fault == "endless":
+            await self._write_for_ever(writer)
+            return False
+        broken = {"error": Response(b"broken", 500), "denied": Response(b"who are you?", 401)}
+        response = broken.get(fault) or await self._answer(request)
         lines = [
             f"HTTP/1.1 {response.status} answer",
             f"Content-Type: {response.content_type}",
@@ -129,3 +137,11 @@ class WebFake:
         writer.write(body[: len(body) // 2] if fault == "half" else body)
         await writer.drain()
         return fault != "half"
+
+    async def _write_for_ever(self, writer: asyncio.StreamWriter) -> None:
+        """Until the caller has enough (an OSError) or the fault is over."""
+        head = f"HTTP/1.1 200 answer\r\nContent-Type: text/plain\r\nContent-Length: {ENDLESS_BYTES}\r\n\r\n"
+        writer.write(head.encode("latin-1"))
+        while self._fault == "endless":
+            writer.write(ENDLESS_BLOCK)
+            await writer.drain()
