@@ -240,3 +240,81 @@ async def test_no_credential_is_in_an_error() -> None:
         await client.get(timeout_s=TIMEOUT_S)
     await client.close()
     assert "hunter2" not in f"{refused.value!r} {refused.value} {access!r}"
+
+
+async def test_the_fake_is_told_the_body_of_a_request() -> None:
+    async with client_of(Response(b"")) as (web, client):
+        await client.ask("POST", "/a", body=b"x" * 200_000, timeout_s=TIMEOUT_S)
+        assert web.requests[0].body == b"x" * 200_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(
+            b"POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        assert web.requests[1].body == b"abcde"
+
+
+async def test_the_fake_streams_until_its_caller_goes_away() -> None:
+    left = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            yield b'{"a":1}\n{"a"'
+            yield b":2}\n"
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async with client_of(Response(stream=pieces())) as (_, client):
+        async with client.stream("/w", connect_timeout_s=TIMEOUT_S, idle_timeout_s=TIMEOUT_S) as stream:
+            lines = stream.lines()
+            assert [await anext(lines), await anext(lines)] == [b'{"a":1}', b'{"a":2}']
+        async with asyncio.timeout(TIMEOUT_S):
+            await left.wait()
+
+
+async def test_the_fake_cuts_a_stream() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"a":1}\n{"a"'
+
+    async with client_of(Response(stream=pieces(), cut=True)) as (_, client):
+        with pytest.raises(SourceError, match="in the middle"):
+            await lines_of(client)
+
+
+async def test_a_stream_is_not_asked_for_compressed() -> None:
+    async with client_of(Response(b"")) as (web, client):
+        await lines_of(client)
+        assert web.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_certificates_may_be_given_as_text_and_a_server_by_another_name(tmp_path: Path) -> None:
+    await asyncio.to_thread(make_certificates, tmp_path)
+    trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca.pem"))
+    trust.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    trust.verify_mode = ssl.CERT_OPTIONAL
+
+    async def give(request: Request) -> Response:
+        return Response(request.user.encode())
+
+    ca = (tmp_path / "ca.pem").read_text()
+    pair = Secret((tmp_path / "client.pem").read_text() + (tmp_path / "client.key").read_text())
+    web = await WebFake(give, tls=trust).start()
+    shown = WebClient(web.url, SystemClock(), tls=Tls(ca_pem=ca, pair_pem=pair))
+    by_name = f"https://localhost:{web.port}"
+    named = WebClient(by_name, SystemClock(), tls=Tls(ca_pem=ca, server_name="127.0.0.1"))
+    other = WebClient(by_name, SystemClock(), tls=Tls(ca_pem=ca))
+    broken = WebClient(web.url, SystemClock(), tls=Tls(ca_pem=ca, pair_pem=Secret("no PEM hunter2")))
+    try:
+        assert (await shown.get(timeout_s=TIMEOUT_S)).body == b"client"
+        assert (await named.get(timeout_s=TIMEOUT_S)).body == b""
+        with pytest.raises(SourceError, match="certificate is not trusted"):
+            await other.get(timeout_s=TIMEOUT_S)
+        with pytest.raises(SourceError, match="TLS files can't be used") as refused:
+            await broken.get(timeout_s=TIMEOUT_S)
+        assert "hunter2" not in str(refused.value)
+    finally:
+        for one in (shown, named, other, broken):
+            await one.close()
+        await web.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from steersman.drivers.web.url import public_url
 from steersman.kernel.bounds import KIB, MIB
 from steersman.kernel.clock import Clock
 from steersman.kernel.quantity import ByteSize
+from steersman.kernel.secret import Secret
 
 T = TypeVar("T")
 
@@ -43,17 +45,24 @@ Headers = Callable[[], Awaitable[Mapping[str, str]]]
 
 class Tls(Struct, frozen=True):
     """How to trust, and how to be trusted: paths of PEM files. They are read anew for each new connection
-    pool and after a failed handshake, so renewed certificates are taken up."""
+    pool and after a failed handshake, so renewed certificates are taken up.
+
+    `ca_pem` and `pair_pem` (certificate and key in one) are for those who hold the text itself.
+    `server_name` is the name in the server's certificate where the URL has another.
+    """
 
     verify: bool = True
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    ca_pem: str | None = None
+    pair_pem: Secret | None = None
+    server_name: str | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the system's own trust and no certificate of ours will do."""
-        return not (self.ca_file or self.cert_file)
+        return not (self.ca_file or self.cert_file or self.ca_pem or self.pair_pem)
 
 
 class Answer(Struct, frozen=True):
@@ -153,6 +162,7 @@ class WebClient:
                         data=body if form is None else aiohttp.FormData(dict(form)),
                         allow_redirects=self._follow,
                         max_redirects=REDIRECTS_MAX,
+                        server_hostname=self._tls.server_name,
                     ) as response:
                         whole = await self._collect(place, response, max_bytes or self._max_bytes)
                         found = {name.lower(): value for name, value in response.headers.items()}
@@ -180,8 +190,10 @@ class WebClient:
                 session = await self._opened()
                 response = await session.get(
                     self._url(path, params),
-                    headers={**await self._own_headers(), **(headers or {})},
+                    # Not compressed: what comes piece by piece is to be read piece by piece.
+                    headers={"Accept-Encoding": "identity", **await self._own_headers(), **(headers or {})},
                     allow_redirects=False,
+                    server_hostname=self._tls.server_name,
                 )
         try:
             yield Stream(place, response, idle_timeout_s)
@@ -225,7 +237,9 @@ class WebClient:
                 parts.append(part)
                 size += len(part)
                 if size > limit:
-                    raise SourceError(f"{place}: the answer has more than {ByteSize(limit)} (max_bytes)")
+                    raise SourceError(
+                        f"{place}: the answer has more than {ByteSize(limit)} (max_bytes)", limit=limit
+                    )
                 if chunk:
                     await self._clock.sleep(0)  # others first
         if inflate is not None and not inflate.eof and raw:
@@ -318,11 +332,13 @@ class _told:  # noqa: N801 - reads as the verb it is at its uses
 def _context(tls: Tls, place: str) -> ssl.SSLContext:
     """Raises `SourceError` where a file is missing or no PEM."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
+        context = ssl.create_default_context(cafile=tls.ca_file, cadata=tls.ca_pem)
         if tls.cert_file:
             context.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.pair_pem is not None:
+            _load_pair(context, tls.pair_pem)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        names = ", ".join(name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name)
+        names = ", ".join(name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name) or "inline"
         raise SourceError(
             f"{place}: its TLS files can't be used ({names}): {error.strerror or type(error).__name__}"
             if isinstance(error, OSError)
@@ -332,6 +348,14 @@ def _context(tls: Tls, place: str) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _load_pair(context: ssl.SSLContext, pair_pem: Secret) -> None:
+    """The library reads files only: this one is ours alone, and gone when it was read."""
+    with tempfile.NamedTemporaryFile(prefix="steersman-", suffix=".pem") as file:
+        file.write(pair_pem.reveal().encode())
+        file.flush()
+        context.load_cert_chain(file.name)
 
 
 def _reason(error: aiohttp.ClientError) -> str:

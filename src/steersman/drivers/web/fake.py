@@ -7,9 +7,16 @@ body, answer what is not HTTP, or hang. It is no server for anything but tests a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from msgspec import Struct, field
+
+from steersman.kernel.bounds import KIB, MIB
+from steersman.kernel.clock import SystemClock
+from steersman.kernel.ids import system_rng
+from steersman.kernel.tasks import Supervisor
 
 FAULTS = ("hang", "refuse", "garbage", "half", "close", "error", "denied", "endless")
 """What it can do wrong: never answer; refuse connections; answer what is not HTTP; break off in the middle of
@@ -18,31 +25,44 @@ ENDLESS_BYTES = 1 << 50
 """What the endless answer says of its length: nobody keeps so much."""
 ENDLESS_BLOCK = b"# " + b"x" * 65_533 + b"\n"
 """What it is made of: text that is a comment to most readers."""
-REQUEST_MAX_BYTES = 64 * 1024
+REQUEST_MAX_BYTES = 64 * KIB
+"""The head of a request."""
+BODY_MAX_BYTES = 16 * MIB
+"""The body of a request: no client of ours sends a larger one."""
 
 
 class Request(Struct, frozen=True):
-    """What was asked: header names are in lower case."""
+    """What was asked: header names are in lower case, `path` has the query with it. `user` is the common name
+    of the caller's certificate, where the server has TLS and the caller showed one."""
 
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
+    user: str = ""
 
 
 class Response(Struct, frozen=True):
-    """What is answered."""
+    """What is answered: `body`, or the pieces of `stream` one after the other as they come, until it ends or
+    the caller goes away. Where `cut`, the connection is broken off behind the last piece of the stream."""
 
     body: bytes = b""
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    stream: AsyncIterator[bytes] | None = None
+    cut: bool = False
 
 
 class WebFake:
-    """Answers with what `answer` says, unless `fault` is set to one of `FAULTS`."""
+    """Answers with what `answer` says, unless `fault` is set to one of `FAULTS`; over HTTPS with `tls`."""
 
-    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(
+        self, answer: Callable[[Request], Awaitable[Response]], *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answer = answer
+        self._tls = tls
+        self._streams = Supervisor(SystemClock(), system_rng(), name="web-fake")
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._fault = ""
@@ -53,7 +73,7 @@ class WebFake:
     async def start(self) -> WebFake:
         """Listen on a free port of 127.0.0.1, the same one after a stop; returns itself."""
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=REQUEST_MAX_BYTES
+            self._serve, "127.0.0.1", self.port, limit=REQUEST_MAX_BYTES, ssl=self._tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -72,7 +92,7 @@ class WebFake:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     async def fail(self, fault: str) -> None:
         """Misbehave from now on."""
@@ -109,7 +129,8 @@ class WebFake:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = head[0].split(" ", 2)
         pairs = [line.partition(":") for line in head[1:] if line]
-        request = Request(method, path, {name.strip().lower(): value.strip() for name, _, value in pairs})
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        request = Request(method, path, headers, await _body(reader, headers), _user(writer))
         self.requests.append(request)
         fault = self._fault
         if fault == "hang":
@@ -126,13 +147,16 @@ class WebFake:
             return False
         broken = {"error": Response(b"broken", 500), "denied": Response(b"who are you?", 401)}
         response = broken.get(fault) or await self._answer(request)
+        length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(response.body)}"
         lines = [
             f"HTTP/1.1 {response.status} answer",
             f"Content-Type: {response.content_type}",
-            f"Content-Length: {len(response.body)}",
+            length,
             *(f"{name}: {value}" for name, value in response.headers.items()),
         ]
         writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+        if response.stream is not None and method != "HEAD":
+            return await self._send(response.stream, reader, writer, half=fault == "half", cut=response.cut)
         body = response.body if method != "HEAD" else b""
         writer.write(body[: len(body) // 2] if fault == "half" else body)
         await writer.drain()
@@ -145,3 +169,64 @@ class WebFake:
         while self._fault == "endless":
             writer.write(ENDLESS_BLOCK)
             await writer.drain()
+
+    async def _send(
+        self,
+        stream: AsyncIterator[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        half: bool,
+        cut: bool,
+    ) -> bool:
+        """A streaming answer, in chunks; whether it came to its end. It is left where the caller goes."""
+
+        async def pump() -> bool:
+            async for piece in stream:
+                part = piece[: len(piece) // 2] if half else piece
+                if part:
+                    writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+                await writer.drain()
+                if half:
+                    return False
+            if not cut:
+                writer.write(b"0\r\n\r\n")
+                await writer.drain()
+            return not cut
+
+        sent = self._streams.spawn("send", pump())
+        gone = self._streams.spawn("gone", reader.read(1))  # nothing more is asked on it meanwhile
+        try:
+            await asyncio.wait({sent, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sent, gone):
+                task.cancel()
+            ends = await asyncio.gather(sent, gone, return_exceptions=True)
+        return ends[0] is True and not isinstance(ends[1], bytes)
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    """The body of a request, by its length or in chunks. Raises ValueError where it is too large."""
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        size = int(headers.get("content-length", "0"))
+        if not 0 <= size <= BODY_MAX_BYTES:
+            raise ValueError("the body is too large")
+        return await reader.readexactly(size)
+    parts: list[bytes] = []
+    total = 0
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        total += size
+        if total > BODY_MAX_BYTES:
+            raise ValueError("the body is too large")
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # trailers
+    return b"".join(parts)
+
+
+def _user(writer: asyncio.StreamWriter) -> str:
+    """The common name of the caller's certificate; empty without one."""
+    shown: dict[str, Any] = writer.get_extra_info("peercert") or {}
+    names = dict(pair for part in shown.get("subject", ()) for pair in part)
+    return str(names.get("commonName", ""))
