@@ -514,3 +514,42 @@ def test_a_run_that_is_said_to_run_is_silent_by_the_bound_of_its_source(
         signals["heartbeat_timeout_s"] = float(bound_s)
     found = verdict(EntityType.EXPERIMENT_TRACKER, **signals)
     assert (rules(found)[0], found.health) == (rule, health)
+
+
+@pytest.mark.parametrize(
+    ("signals", "health", "rule"),
+    [
+        ({"scheduler_state": "Ready", "problems": ["GpuMemWatch"]}, CRITICAL, "gpu_fault"),
+        ({"scheduler_state": "Ready", "node_conditions": ["Ready", "DiskPressure"]}, DEGRADED, "agent_fault"),
+        ({"scheduler_state": "Ready", "problems": ["NetworkUnavailable"]}, CRITICAL, "network_unavailable"),
+        ({"scheduler_state": "Ready", "problems": ["PIDPressure"]}, WARNING, "agent_warning"),
+        ({"scheduler_state": "Ready", "problems": ["OfOurOwnMaking"]}, HEALTHY, "no_fault_seen"),
+        ({"scheduler_state": "Ready", "gpu_count": 7, "gpu_capacity": 8}, DEGRADED, "gpus_missing"),
+        ({"scheduler_state": "Ready", "drain_intent": "automatic"}, DEGRADED, "taken_out"),
+        (
+            {"scheduler_state": "Ready", "drain_intent": "planned", "schedulable": False},
+            HEALTHY,
+            "no_fault_seen",
+        ),
+        ({"scheduler_state": "Unknown"}, UNKNOWN, "scheduler_does_not_know"),
+        ({"scheduler_state": "Unknown", "scheduler_flags": ["Lost"]}, CRITICAL, "scheduler_lost_it"),
+        ({"scheduler_state": "NotReady"}, CRITICAL, "scheduler_says_down"),
+    ],
+)
+def test_what_kubernetes_and_its_monitors_say_of_a_node(
+    signals: dict[str, Any], health: HealthState, rule: str
+) -> None:
+    found = verdict(NODE, **signals)
+    assert (found.health, found.reasons[0].rule) == (health, rule)
+
+
+def test_replicas_that_crash_are_ill_health_of_their_deployment_and_an_ended_job_is_not_judged_by_them() -> (
+    None
+):
+    crash = {"problems": ["CrashLoopBackOff"]}
+    assert (
+        verdict(EntityType.DEPLOYMENT, available_replicas=2, desired_replicas=2, **crash).health is DEGRADED
+    )
+    assert verdict(JOB, job_state="running", problems=["OOMKilled"]).health is WARNING
+    assert verdict(JOB, job_state="completed", **crash).health is HEALTHY
+    assert verdict(JOB, job_state="suspended", **crash).health is HEALTHY

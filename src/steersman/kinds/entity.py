@@ -85,6 +85,8 @@ JOB_STATES = (
 QUEUE_STATES = ("up", "down", "drain", "inactive", "unknown")
 DOMAIN_TYPES = tuple(member.value for member in SchedulerDomainType)
 SCOPE_TYPES = ("namespace", "partition", "account", "project", "unknown")
+DEVICE_HEALTH = ("healthy", "unhealthy", "unknown")
+DRAIN_INTENTS = ("planned", "automatic", "unknown")
 RECOVERY_ACTIONS = ("none", "gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset", "unknown")
 
 
@@ -199,6 +201,12 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
     last_success_at: Annotated[datetime | None, _is("when a request last succeeded", pace=EVENT)] = None
     last_error: Annotated[str | None, _is("what the last failure said", pace=EVENT)] = None
+    problems: Annotated[
+        list[str] | None, _is("what is wrong with it and its replicas, by its system's own words", pace=SLOW)
+    ] = None
+    state_reason: Annotated[str | None, _is("why it is in its state, in a word of its system", pace=SLOW)] = (
+        None
+    )
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
 
 
@@ -223,6 +231,16 @@ class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
         float | None, _is("mean GPU utilisation of its replicas, 0 to 1", "1", high=1)
     ] = None
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
+    rollout_phase: Annotated[str | None, _is("where its rollout stands", pace=SLOW)] = None
+    status_behind: Annotated[
+        bool | None, _is("its counts are of an earlier version of what is asked for", pace=SLOW)
+    ] = None
+    problems: Annotated[
+        list[str] | None, _is("what is wrong with it and its replicas, by its system's own words", pace=SLOW)
+    ] = None
+    state_reason: Annotated[str | None, _is("why it is in its state, in a word of its system", pace=SLOW)] = (
+        None
+    )
 
 
 class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -285,6 +303,13 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     device: Annotated[str | None, _is("name as an allocatable device: driver/pool/device", pace=STATIC)] = (
         None
     )
+    schedulable: Annotated[bool | None, _is("whether its scheduler may give it to work", pace=SLOW)] = None
+    taints: Annotated[
+        list[str] | None, _is("what keeps work off it unless tolerated, as key=value:effect", pace=SLOW)
+    ] = None
+    device_health: Annotated[
+        str | None, _is("what its device plugin says of it", pace=SLOW, words=DEVICE_HEALTH)
+    ] = None
 
 
 class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -351,6 +376,10 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
         str | None, _is("why its scheduler places no work on it, as was written there", pace=SLOW)
     ] = None
     drain_by: Annotated[str | None, _is("who wrote that: a user or a component", pace=SLOW)] = None
+    drain_intent: Annotated[
+        str | None,
+        _is("whether somebody planned that or a program found a fault", pace=SLOW, words=DRAIN_INTENTS),
+    ] = None
     drained_at: Annotated[datetime | None, _is("when that was written", pace=EVENT)] = None
     node_conditions: Annotated[
         list[str] | None, _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW)
@@ -371,6 +400,13 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
         str | None, _is("version of its scheduler's agent on it (slurmd, kubelet)", pace=STATIC)
     ] = None
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
+    problems: Annotated[
+        list[str] | None, _is("what is wrong with it, by its system's own words", pace=SLOW)
+    ] = None
+    state_reason: Annotated[
+        str | None, _is("why it is in its state, in words of its scheduler", pace=SLOW)
+    ] = None
+    state_since: Annotated[datetime | None, _is("when it came to that state", pace=EVENT)] = None
 
 
 class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -399,6 +435,17 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
     command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
     exit_code: Annotated[int | None, _is("how it ended", pace=EVENT, low=None)] = None
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
+    nodes: Annotated[
+        list[str] | None, _is("entity ids of the nodes it runs on; the first of them where many", pace=SLOW)
+    ] = None
+    node_count: Annotated[int | None, _is("nodes it runs on", pace=SLOW)] = None
+    queue: Annotated[str | None, _is("entity id of the queue it is in", pace=SLOW)] = None
+    state_reason: Annotated[
+        str | None, _is("why it is in its state, in a word of its scheduler", pace=SLOW)
+    ] = None
+    problems: Annotated[
+        list[str] | None, _is("what is wrong with it and its parts, by its system's own words", pace=SLOW)
+    ] = None
 
 
 class QueueEntity(CanonicalEntity, frozen=True, kw_only=True):
