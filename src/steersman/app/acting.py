@@ -212,9 +212,8 @@ def _make_watchers(
         ledger, sights, clock=clock, rng=rng, held=loop.held, owns=loop.owns, hint=loop.hint
     )
     own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
-    inventory = Inventory(
-        ledger, lifecycles, sights, clock=clock, proves=own.__contains__, created=conditions.expect
-    )
+    loop.appeared = conditions.expect
+    inventory = Inventory(ledger, lifecycles, sights, clock=clock, proves=own.__contains__)
     return conditions, inventory
 
 

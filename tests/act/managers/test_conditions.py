@@ -13,8 +13,9 @@ from walk_plane import ALICE, machines, node
 from steersman.act.managers.conditions import DEBOUNCE_S, NodeConditions, verdicts_of
 from steersman.act.managers.inventory import IMPORTER, Inventory
 from steersman.act.managers.sights import BusSights, NodeSight
+from steersman.act.reconcile.loop import ReconcileLoop
 from steersman.kernel.clock import ManualClock
-from steersman.kernel.ids import seeded_rng
+from steersman.kernel.ids import CountedIds, seeded_rng
 from steersman.kernel.tasks import Supervisor
 from steersman.kinds.axes import Truth
 from steersman.kinds.command import Terms
@@ -43,12 +44,14 @@ class Site:
             sights,
             clock=clock,
             proves=lambda source: source == "local",
-            created=self.conditions.expect,
             lifecycle="small",
         )
+        self.loop = ReconcileLoop(store, self.ledger, [], clock=clock, rng=seeded_rng(2), ids=CountedIds())
+        self.loop.appeared = self.conditions.expect
         self.tasks = Supervisor(clock, seeded_rng(1))
 
     def start(self) -> None:
+        self.tasks.start("loop", self.loop.run)
         self.tasks.start("conditions", self.conditions.run)
         self.tasks.start("inventory", self.inventory.run)
 
@@ -105,7 +108,6 @@ async def test_nodes_of_other_sources_are_made_by_people(site: Site) -> None:
     await site.pass_time(3)
     assert await site.ledger.find(node("far")) is None
     await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
-    site.conditions.expect(node("far"))
     await site.pass_time(3)
     assert await site.truth("reachable", "far") is Truth.TRUE
 
@@ -193,11 +195,9 @@ async def test_a_node_that_is_deleted_and_made_again_is_told_of_again(site: Site
     site.start()
     await site.see(0.2, name="far", source="prometheus")
     await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
-    site.conditions.expect(node("far"))
     await site.pass_time(3)
     assert await site.truth("reachable", "far") is Truth.TRUE
     await site.ledger.delete(node("far"), ALICE, terms=Terms(reason="scrapped"))
     await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
-    site.conditions.expect(node("far"))
     await site.pass_time(3)
     assert await site.truth("reachable", "far") is Truth.TRUE

@@ -34,7 +34,6 @@ class Inventory:
     """Makes nodes. Give `run` to a supervisor with restart.
 
     - `proves(source)`: whether the source, by name, runs on the machine that it reports.
-    - `created(ref)`: told of each node that was made.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Inventory:
         *,
         clock: Clock,
         proves: Callable[[str], bool],
-        created: Callable[[ResourceRef], None] | None = None,
         lifecycle: str = LIFECYCLE,
     ) -> None:
         self._ledger = ledger
@@ -53,7 +51,6 @@ class Inventory:
         self._sights = sights
         self._clock = clock
         self._proves = proves
-        self._created = created
         self._lifecycle = lifecycle
         self._known: set[tuple[str, str]] = set()
 
@@ -78,8 +75,6 @@ class Inventory:
         if ref is not None:
             ref = await self._make(ref, sight)
         self._known.add(key)
-        if ref is not None and self._created is not None:
-            self._created(ref)
         return ref
 
     async def _free_name(self, sight: NodeSight) -> ResourceRef | None:

@@ -12,7 +12,7 @@ write with the shard's lease as a condition.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
@@ -129,6 +129,8 @@ class ReconcileLoop:
         self._sweeps = 0
         self._longest_turn_s = 0.0
         self._tasks: Supervisor | None = None
+        self.appeared: Callable[[ResourceRef], None] = lambda _: None
+        """Told of each resource that was made, by whomever; not again after a gap of the watch."""
         self._shards = self._new_shards()
 
     # ---- what others call
@@ -259,6 +261,8 @@ class ReconcileLoop:
         except RecordDamaged as error:
             _log.error("resource_unreadable", ref=str(ref), error=error.detail)
             return
+        if event.record.version == 1:
+            self.appeared(ref)
         if ref == _FREEZE and state.status != FROZEN:
             for waiting in self._looks.stuck():
                 self.nudge(waiting)
