@@ -11,7 +11,7 @@ import asyncio
 import ssl
 import tempfile
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -286,7 +286,7 @@ class Stream:
             async with asyncio.timeout(self._idle_timeout_s):
                 return await self._response.content.read(limit)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes]:
         """Each line without its end, until the server ends the stream. A last line without an end is not
         told: it is cut short. Raises `SourceError`: silence, a line over `LINE_MAX_BYTES`, a cut."""
         rest = bytearray()
