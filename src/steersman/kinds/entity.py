@@ -516,6 +516,9 @@ class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
     experiment: Annotated[str | None, _is("experiment it belongs to", pace=STATIC)] = None
     job: Annotated[str | None, _is("entity id of the job that it runs in", pace=STATIC)] = None
     metrics: Annotated[dict[str, float] | None, _is("latest value of each metric")] = None
+    metrics_not_finite: Annotated[
+        list[str] | None, _is("metrics whose latest value is no finite number, as of a loss that diverged")
+    ] = None
     artifacts: Annotated[int | None, _is("artifacts stored", pace=SLOW)] = None
     started_at: Annotated[datetime | None, _is("when it started", pace=STATIC)] = None
     ended_at: Annotated[datetime | None, _is("when it ended", pace=EVENT)] = None

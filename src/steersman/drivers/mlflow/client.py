@@ -1,0 +1,237 @@
+"""The client of an MLflow server: its searches, page by page, within one look's time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from steersman.drivers.api import DriverContext, SourceError
+from steersman.drivers.lane import Lane
+from steersman.drivers.mlflow.options import MlflowOptions
+from steersman.drivers.mlflow.shapes import (
+    Experiment,
+    ExperimentPage,
+    Model,
+    ModelPage,
+    OneRun,
+    Problem,
+    Run,
+    RunPage,
+    Version,
+    VersionPage,
+    read_items,
+)
+from steersman.drivers.web.client import Answer
+
+P = TypeVar("P", ExperimentPage, RunPage, ModelPage, VersionPage)
+T = TypeVar("T")
+
+API = "/api/2.0/mlflow"
+RUNS_PAGE = 500
+"""Runs asked for at once: with some hundred metrics each that is a few megabytes."""
+NAMES_PAGE = 1_000
+"""Experiments, models or versions asked for at once; servers allow more, some managed ones just this."""
+EXPERIMENTS_MAX = 10_000
+EXPERIMENTS_PER_SEARCH = 500
+"""Experiments that one search of runs names: each is a parameter of the server's SQL statement."""
+PAGES_MAX = 100
+"""Pages of one search: a server that goes on naming a next page is not followed for ever."""
+INLINE_MAX_BYTES = 64 * 1024
+"""A larger answer is read in a thread, so that the event loop stays free."""
+
+_CODE = re.compile(r"^[A-Z_]{1,64}$")
+
+
+class Found(Struct):
+    """What a search gave. `whole` is whether that is all there is."""
+
+    items: list[Any]
+    whole: bool = True
+
+
+class Look:
+    """How much time one look has left, and what it could not read."""
+
+    def __init__(self, context: DriverContext, timeout_s: float) -> None:
+        self._monotonic = context.clock.monotonic
+        self._until_s = self._monotonic() + timeout_s
+        self.warnings: list[str] = []
+
+    def left_s(self, place: str) -> float:
+        """Raises `SourceError` where nothing is left."""
+        left_s = self._until_s - self._monotonic()
+        if left_s <= 0:
+            raise SourceError(f"{place}: one look did not end in the source's time-out")
+        return left_s
+
+
+class MlflowClient:
+    """Reads one server. Every call raises `SourceError`."""
+
+    def __init__(self, options: MlflowOptions, context: DriverContext) -> None:
+        self._web = options.open_client(context.clock)
+        self._lane = Lane(f"{context.source}-answers", f"reading the answers of {options.place}")
+        self.place = options.place
+
+    async def experiments(self, look: Look) -> Found:
+        """Experiments that are not deleted, the newest first; at most `EXPERIMENTS_MAX`."""
+        body = {"max_results": NAMES_PAGE, "view_type": "ACTIVE_ONLY"}
+        return await self._search(
+            look,
+            lambda token: self._post(look, "/experiments/search", ExperimentPage, body, token),
+            lambda page: page.experiments,
+            EXPERIMENTS_MAX,
+            (Experiment, "an experiment"),
+        )
+
+    async def runs(
+        self, look: Look, experiments: Sequence[str], condition: str, limit: int, *, deleted: bool = False
+    ) -> Found:
+        """Runs of these experiments for which `condition` holds, the newest first; at most `limit`."""
+        found = Found([])
+        for start in range(0, len(experiments), EXPERIMENTS_PER_SEARCH):
+            body: dict[str, Any] = {
+                "experiment_ids": list(experiments[start : start + EXPERIMENTS_PER_SEARCH]),
+                "filter": condition,
+                "run_view_type": "DELETED_ONLY" if deleted else "ACTIVE_ONLY",
+                "order_by": ["attributes.start_time DESC"],
+            }
+            some = await self._runs_of(look, body, limit)
+            found.items += some.items
+            found.whole = found.whole and some.whole
+        return found
+
+    async def _runs_of(self, look: Look, body: dict[str, Any], limit: int) -> Found:
+        asked = {**body, "max_results": min(RUNS_PAGE, limit)}
+        return await self._search(
+            look,
+            lambda token: self._post(look, "/runs/search", RunPage, asked, token),
+            lambda page: page.runs,
+            limit,
+            (Run, "a run"),
+        )
+
+    async def run(self, look: Look, run_id: str) -> Run | None:
+        """One run; None where the server has none of that id."""
+        path = f"{API}/runs/get"
+        answer = await self._web.get(path, timeout_s=look.left_s(self.place), params={"run_id": run_id})
+        if answer.status == 404 and _code_of(answer) == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raw: OneRun = await self._read(look, _good(answer), OneRun)
+        runs = read_items([raw.run], Run, look.warnings, "a run")
+        return runs[0] if runs and runs[0].id == run_id else None
+
+    async def models(self, look: Look, limit: int) -> Found:
+        """Registered models with their aliases; at most `limit`."""
+        return await self._search(
+            look,
+            lambda token: self._get(look, "/registered-models/search", ModelPage, {}, token),
+            lambda page: page.registered_models,
+            limit,
+            (Model, "a registered model"),
+        )
+
+    async def versions(self, look: Look, limit: int) -> Found:
+        """Versions of all models, those changed last first; at most `limit`."""
+        params = {"order_by": "last_updated_timestamp DESC"}
+        return await self._search(
+            look,
+            lambda token: self._get(look, "/model-versions/search", VersionPage, params, token),
+            lambda page: page.model_versions,
+            limit,
+            (Version, "a model version"),
+        )
+
+    async def close(self) -> None:
+        """Close connections and the thread. Repeating it does nothing."""
+        try:
+            await self._web.close()
+        finally:
+            await self._lane.close()
+
+    # ---- inside
+
+    async def _search(
+        self,
+        look: Look,
+        ask: Callable[[str], Any],
+        items_of: Callable[[Any], list[Raw]],
+        limit: int,
+        shape: tuple[type[Struct], str],
+    ) -> Found:
+        """All pages up to `limit` items. Pages are counted by offset on the server: what is begun or ended
+        meanwhile may move an item over a page's edge, so one may come twice or not at all."""
+        found = Found([])
+        token = ""
+        for _ in range(PAGES_MAX):
+            page = await ask(token)
+            raw = items_of(page)
+            left = limit - len(found.items)
+            found.items += await self._items(look, raw[:left], *shape)
+            before, token = token, page.next_page_token or ""
+            if not token and len(raw) <= left:
+                return found
+            if len(raw) >= left or token == before:
+                break
+        found.whole = False
+        return found
+
+    async def _items(self, look: Look, raw: list[Raw], shape: type[T], what: str) -> list[T]:
+        size = sum(memoryview(item).nbytes for item in raw)
+        if size <= INLINE_MAX_BYTES and not self._lane.busy:
+            return read_items(raw, shape, look.warnings, what)
+        warnings: list[str] = []
+        items = await self._lane.run(lambda: read_items(raw, shape, warnings, what), look.left_s(self.place))
+        look.warnings += warnings
+        return items
+
+    async def _post(self, look: Look, path: str, shape: type[P], body: Mapping[str, Any], token: str) -> P:
+        whole = {**body, "page_token": token} if token else body
+        answer = await self._web.ask(
+            "POST",
+            API + path,
+            timeout_s=look.left_s(self.place),
+            headers={"Content-Type": "application/json"},
+            body=msgspec.json.encode(whole),
+        )
+        return await self._read(look, _good(answer), shape)
+
+    async def _get(self, look: Look, path: str, shape: type[P], params: Mapping[str, str], token: str) -> P:
+        whole = {"max_results": str(NAMES_PAGE), **params, **({"page_token": token} if token else {})}
+        answer = await self._web.get(API + path, timeout_s=look.left_s(self.place), params=whole)
+        return await self._read(look, _good(answer), shape)
+
+    async def _read(self, look: Look, answer: Answer, shape: type[T]) -> T:
+        if len(answer.body) <= INLINE_MAX_BYTES and not self._lane.busy:
+            return answer.json(shape)
+        return await self._lane.run(lambda: answer.json(shape), look.left_s(self.place))
+
+
+def _good(answer: Answer) -> Answer:
+    """The answer, or `SourceError` in MLflow's own word for what is wrong."""
+    if answer.status == 200:
+        return answer
+    hints = {
+        401: "it wants other credentials (username and password, or token)",
+        403: "it does not let us read that, or does not serve the host name in our url",
+        404: "there is no MLflow at this url, or one without this part",
+    }
+    code = _code_of(answer)
+    why = "; ".join(part for part in (code, hints.get(answer.status, "")) if part)
+    raise SourceError(
+        f"{answer.place} answered status {answer.status}; expected 200" + (f" ({why})" if why else "")
+    )
+
+
+def _code_of(answer: Answer) -> str:
+    """MLflow's code of an error; "" where it has none. Its message may repeat what was asked, so it is not
+    shown."""
+    try:
+        code = msgspec.json.decode(answer.body, type=Problem).error_code
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return code if _CODE.match(code) else ""
