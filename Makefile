@@ -40,7 +40,8 @@ chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times
 	@CHAOS_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/store/test_crash.py tests/state/ledger/test_ledger_crash.py $(ARGS)
 	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py $(ARGS)
 
-servers:  ## install the Debian servers and the browser that the marked tests use (needs root)
+servers: setup  ## install the servers and the browser that the marked tests use (Debian's need root)
+	@scripts/install-mlflow
 	@scripts/install-servers
 
 dashboard: setup  ## build the dashboard into the package

@@ -10,24 +10,29 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 pytest_plugins = ["plane_fixtures"]
 
-REAL_PROGRAMS = {"chromium", "prometheus", "prometheus-node-exporter"}
+ROOT = Path(__file__).parents[1]
+OWN_SERVERS = {"mlflow": "scripts/install-mlflow"}
+"""Servers that have an environment of their own in `.servers`, and the script that makes it."""
+REAL_PROGRAMS = {"chromium", "prometheus", "prometheus-node-exporter", *OWN_SERVERS}
 
 
 def require_program(name: str) -> str:
     """The path of a real server; skips the test where it is missing, fails where CI said it is there."""
     assert name in REAL_PROGRAMS, f"scripts/install-servers does not know {name}"
-    path = shutil.which(name)
+    path = shutil.which(name, path=str(ROOT / ".servers" / name / "bin") if name in OWN_SERVERS else None)
     if path is not None:
         return path
     if name in os.environ.get("INSTALLED_SERVERS", "").split(","):
         pytest.fail(f"{name} was installed for this run, and is not found")
-    pytest.skip(f"{name} is not installed; scripts/install-servers installs it")
+    script = OWN_SERVERS.get(name, "scripts/install-servers")
+    pytest.skip(f"{name} is not installed; {script} installs it")
 
 
 def pytest_configure() -> None:
@@ -51,7 +56,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.longrepr = f"{item.nodeid} was skipped in CI: {report.longrepr}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_program() -> object:
     """`require_program`, as a fixture: the module of a test can't import conftest by name."""
     return require_program

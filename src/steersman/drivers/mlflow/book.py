@@ -65,17 +65,16 @@ class RunBook:
             self._ended.pop(run_id, None)
         return known
 
-    def leave_out(self, experiments: Collection[str]) -> list[str]:
-        """Forget the ended runs of experiments that are not among these."""
-        return self.drop(
-            [key for key, life in self._ended.items() if life.run.info.experiment_id not in experiments]
-        )
+    def elsewhere(self, experiments: Collection[str]) -> list[str]:
+        """The runs whose experiment is not among these."""
+        lives = (*self._alive.values(), *self._ended.values())
+        return [life.run.id for life in lives if life.run.info.experiment_id not in experiments]
 
-    def let_go(self, now: datetime) -> list[str]:
-        """Forget the ended runs whose time is over, and the oldest of too many; their ids."""
-        over = [key for key, life in self._ended.items() if now - (life.ended_seen_at or now) > self._keep]
-        over += list(self._ended)[: max(0, len(self._ended) - len(over) - self._limit)]
-        return self.drop(dict.fromkeys(over))
+    def outlived(self, now: datetime) -> list[str]:
+        """The ended runs whose time is over, and the oldest of too many."""
+        over = {key for key, life in self._ended.items() if now - (life.ended_seen_at or now) > self._keep}
+        rest = [key for key in self._ended if key not in over]
+        return [*over, *rest[: max(0, len(rest) - self._limit)]]
 
     def sign_of_life(self, run_id: str) -> datetime | None:
         """When it last showed that it works: its newest metric, or its start where it has none. Never later

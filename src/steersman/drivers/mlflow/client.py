@@ -72,9 +72,9 @@ class Look:
 class MlflowClient:
     """Reads one server. Every call raises `SourceError`."""
 
-    def __init__(self, options: MlflowOptions, context: DriverContext) -> None:
+    def __init__(self, options: MlflowOptions, context: DriverContext, lane: Lane) -> None:
         self._web = options.open_client(context.clock)
-        self._lane = Lane(f"{context.source}-answers", f"reading the answers of {options.place}")
+        self._lane = lane
         self.place = options.place
 
     async def experiments(self, look: Look) -> Found:
@@ -100,7 +100,10 @@ class MlflowClient:
                 "run_view_type": "DELETED_ONLY" if deleted else "ACTIVE_ONLY",
                 "order_by": ["attributes.start_time DESC"],
             }
-            some = await self._runs_of(look, body, limit)
+            left = limit - len(found.items)
+            if left <= 0:
+                return Found(found.items, whole=False)
+            some = await self._runs_of(look, body, left)
             found.items += some.items
             found.whole = found.whole and some.whole
         return found
@@ -147,11 +150,8 @@ class MlflowClient:
         )
 
     async def close(self) -> None:
-        """Close connections and the thread. Repeating it does nothing."""
-        try:
-            await self._web.close()
-        finally:
-            await self._lane.close()
+        """Close its connections. Repeating it does nothing."""
+        await self._web.close()
 
     # ---- inside
 

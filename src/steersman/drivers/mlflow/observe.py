@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from steersman.drivers.mlflow.client import Found, Look, MlflowClient
 from steersman.drivers.mlflow.options import MlflowOptions
 from steersman.drivers.mlflow.registry import VersionFacts, version_facts
 from steersman.drivers.mlflow.runs import RunFacts, run_facts
-from steersman.drivers.mlflow.shapes import Experiment
+from steersman.drivers.mlflow.shapes import Experiment, Run, time_of
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
@@ -45,11 +45,12 @@ class MlflowDriver:
     def __init__(self, options: MlflowOptions, context: DriverContext) -> None:
         self._options = options
         self._context = context
-        self._client = MlflowClient(options, context)
-        self._lane = Lane(f"{context.source}-facts", f"what {options.place} told")
+        self._lane = Lane(f"{context.source}-answers", f"reading the answers of {options.place}")
+        self._client = MlflowClient(options, context, self._lane)
         self._book = RunBook(float(options.keep_ended), options.runs_max)
         self._looked_at: datetime | None = None
-        self._runs_whole = False
+        self._gone: dict[str, None] = {}
+        self._told_whole: set[EntityType] = set()
         self._versions: set[str] | None = None
         self._registry_in = 0
 
@@ -65,6 +66,11 @@ class MlflowDriver:
                 look.warnings.append(f"the model registry: {error.detail}")
         seen.warnings += look.warnings
         seen.complete = not seen.warnings
+        # From here on nothing waits: what a look that was cut short had found out is told by the next one.
+        seen.gone += [EntityKey(RUN, self._context.scope, run_id) for run_id in self._gone]
+        self._gone.clear()
+        seen.whole = tuple(kind for kind in seen.whole if kind not in self._told_whole)
+        self._told_whole.update(seen.whole)
         return seen
 
     async def close(self) -> None:
@@ -89,43 +95,42 @@ class MlflowDriver:
         ended = await self._client.runs(look, list(names), _ended_since(self._ended_from(now)), limit)
         whole &= self._whole(look, alive, f"runs that have not ended (runs_max {limit})")
         whole &= self._whole(look, ended, f"runs that ended (runs_max {limit})")
-        gone = await self._missing(look, [*alive.items, *ended.items], since, now)
+        await self._take(look, [*alive.items, *ended.items], since, now)
+        if found.whole:
+            self._drop(self._book.elsewhere(names))
         if self._book.has_ended:
             kept_from = now - timedelta(seconds=float(self._options.keep_ended)) - OVERLAP
             deleted = await self._client.runs(look, list(names), _ended_since(kept_from), limit, deleted=True)
-            gone += self._book.drop(run.id for run in deleted.items)
-            if found.whole:
-                gone += self._book.leave_out(names)
-        gone += self._book.let_go(now)
+            self._drop(run.id for run in deleted.items)
+        self._drop(self._book.outlived(now))
         self._looked_at = now  # only now: what was not read to its end is asked for again
         for fact in await self._facts(names, look):
             self._tell(seen, RUN, fact.run_id, now, fact)
-        seen.gone += [EntityKey(RUN, self._context.scope, run_id) for run_id in dict.fromkeys(gone)]
-        if whole and not self._runs_whole:
-            self._runs_whole = True
-            seen.whole += (RUN,)
+        seen.whole += (RUN,) if whole else ()
 
-    async def _missing(self, look: Look, listed: Sequence[Any], since: datetime, now: datetime) -> list[str]:
-        """Take what was listed, and ask for each run that was alive and is not; the ids of those gone."""
-        before = self._book.vanished({run.id for run in listed})
+    async def _take(self, look: Look, listed: Sequence[Run], since: datetime, now: datetime) -> None:
+        """Take what was listed, and ask for each run that was alive and is not among it."""
+        missing = self._book.vanished({run.id for run in listed})
         self._book.see(listed, now)
-        gone: list[str] = []
-        # What was listed as ended is no longer alive, so it is not asked for.
-        for run_id in before[:CHECKS_MAX]:
+        for run in listed:
+            self._gone.pop(run.id, None)  # it came back
+        for run_id in missing[:CHECKS_MAX]:
             run = await self._client.run(look, run_id)
-            started = (
-                None if run is None else run_facts(run, None, {}, self._options).fields.get("started_at")
-            )
-            if run is None or run.deleted or (not run.ended and started is not None and started < since):
-                gone += self._book.drop([run_id])
+            started_at = time_of(run.info.start_time) if run is not None else None
+            too_old = run is not None and not run.ended and started_at is not None and started_at < since
+            if run is None or run.deleted or too_old:
+                self._drop([run_id])
             else:
                 self._book.see([run], now)
-        if len(before) > CHECKS_MAX:
+        if len(missing) > CHECKS_MAX:
             look.warnings.append(
-                f"{self._client.place}: {len(before) - CHECKS_MAX} runs are no longer listed; "
+                f"{self._client.place}: {len(missing) - CHECKS_MAX} runs are no longer listed; "
                 "they are asked for in the next looks"
             )
-        return gone
+
+    def _drop(self, run_ids: Iterable[str]) -> None:
+        """Forget runs; those that were known are gone."""
+        self._gone.update(dict.fromkeys(self._book.drop(run_ids)))
 
     def _chosen(self, experiments: Sequence[Experiment]) -> dict[str, str]:
         """Names by id of the experiments that are followed."""
@@ -172,7 +177,7 @@ class MlflowDriver:
                 EntityKey(REVISION, self._context.scope, key)
                 for key in sorted((self._versions or told) - told)
             ]
-            seen.whole += (REVISION,) if self._versions is None else ()
+            seen.whole += (REVISION,)
             self._versions = told
         self._registry_in = REGISTRY_LOOKS - 1
 

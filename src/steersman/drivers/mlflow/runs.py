@@ -37,7 +37,7 @@ class RunFacts(Struct):
 def run_facts(
     run: Run, heartbeat_at: datetime | None, experiments: Mapping[str, str], options: MlflowOptions
 ) -> RunFacts:
-    """The fields of one run that last gave a sign of life at `heartbeat_at`. `experiments` has names by id."""
+    """The fields of one run whose last sign of life was at `heartbeat_at`; `experiments` has names by id."""
     info, data = run.info, run.data
     tags = {tag.key: tag.value for tag in data.tags if tag.value}
     experiment = experiments.get(info.experiment_id)

@@ -238,7 +238,7 @@ class WebClient:
                 size += len(part)
                 if size > limit:
                     raise SourceError(
-                        f"{place}: the answer has more than {ByteSize(limit)} (max_bytes)", limit=limit
+                        f"{place}: the answer has more than {ByteSize(limit)} (max_bytes)", limit=int(limit)
                     )
                 if chunk:
                     await self._clock.sleep(0)  # others first
