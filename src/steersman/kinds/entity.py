@@ -12,64 +12,22 @@ and whether its entity type is expected to have it (which decides coverage in th
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
-from msgspec import Meta, Struct, field
-
-
-class EntityType(StrEnum):
-    """The twelve kinds of canonical entity."""
-
-    SERVICE = "service"
-    DEPLOYMENT = "deployment"
-    GPU = "gpu"
-    NODE = "node"
-    JOB = "job"
-    QUEUE = "queue"
-    MODEL_REVISION = "model_revision"
-    SCHEDULER_DOMAIN = "scheduler_domain"
-    TENANT_SCOPE = "tenant_scope"
-    EXPERIMENT_TRACKER = "experiment_tracker"
-    DATA_PIPELINE_STAGE = "data_pipeline_stage"
-    CONFIG_SNAPSHOT = "config_snapshot"
-
-
-class HealthState(StrEnum):
-    """How well an entity does, and what that means for policy (beside each member)."""
-
-    HEALTHY = "healthy"  # operating normally: no action
-    WARNING = "warning"  # early signs: watch more closely
-    DEGRADED = "degraded"  # performance suffers: recommend corrective action
-    CRITICAL = "critical"  # needs attention at once: urgent recommendation
-    UNKNOWN = "unknown"  # not enough data: confidence is low
-
-
-class SchedulerDomainType(StrEnum):
-    """What schedules work onto an entity. `managed_cloud` is accepted as another spelling."""
-
-    KUBERNETES = "kubernetes"
-    SLURM = "slurm"
-    CLOUD_MANAGED = "cloud_managed"
-    STANDALONE = "standalone"
-    UNKNOWN = "unknown"
-
-    @classmethod
-    def _missing_(cls, value: object) -> SchedulerDomainType | None:
-        return cls.CLOUD_MANAGED if value == "managed_cloud" else None
-
-
-class WorkloadType(StrEnum):
-    """What kind of work an entity carries."""
-
-    ONLINE_INFERENCE = "online_inference"
-    BATCH_INFERENCE = "batch_inference"
-    LLM_SERVING = "llm_serving"
-    DISTRIBUTED_TRAINING = "distributed_training"
-    HPC_RESEARCH = "hpc_research"
-    MANAGED_CLOUD = "managed_cloud"
-    UNKNOWN = "unknown"
-
+from steersman.kinds.canonical import EVENT as EVENT
+from steersman.kinds.canonical import SLOW as SLOW
+from steersman.kinds.canonical import STATIC as STATIC
+from steersman.kinds.canonical import VOLATILE as VOLATILE
+from steersman.kinds.canonical import CanonicalEntity as CanonicalEntity
+from steersman.kinds.canonical import EntityKey as EntityKey
+from steersman.kinds.canonical import EntityType as EntityType
+from steersman.kinds.canonical import HealthReason as HealthReason
+from steersman.kinds.canonical import HealthState as HealthState
+from steersman.kinds.canonical import SchedulerDomainType as SchedulerDomainType
+from steersman.kinds.canonical import WorkloadType as WorkloadType
+from steersman.kinds.canonical import meaning as _is
+from steersman.kinds.gpu import RECOVERY_ACTIONS as RECOVERY_ACTIONS
+from steersman.kinds.gpu import GPUEntity as GPUEntity
 
 SERVICE_STATES = ("active", "degraded", "idle", "scaling", "unknown")
 JOB_STATES = (
@@ -85,93 +43,7 @@ JOB_STATES = (
 QUEUE_STATES = ("up", "down", "drain", "inactive", "unknown")
 DOMAIN_TYPES = tuple(member.value for member in SchedulerDomainType)
 SCOPE_TYPES = ("namespace", "partition", "account", "project", "unknown")
-DEVICE_HEALTH = ("healthy", "unhealthy", "unknown")
 DRAIN_INTENTS = ("planned", "automatic", "unknown")
-RECOVERY_ACTIONS = ("none", "gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset", "unknown")
-
-
-class EntityKey(NamedTuple):
-    """What makes two fragments speak of one entity: type, scope (the `cluster` label) and id."""
-
-    entity_type: EntityType
-    scope: str
-    entity_id: str
-
-    def __str__(self) -> str:
-        place = f"{self.scope}/" if self.scope else ""
-        return f"{self.entity_type.value}/{place}{self.entity_id}"
-
-
-class HealthReason(Struct, frozen=True):
-    """One line of why an entity has its health: the rule that spoke, what it read, what it concluded."""
-
-    rule: str
-    health: HealthState
-    detail: str
-
-
-VOLATILE = "volatile"
-"""True now, perhaps not in a minute: its age is measured against the source's cadence."""
-SLOW = "slow"
-"""Changes over minutes to hours (a replica count): ages more slowly than a volatile field."""
-STATIC = "static"
-"""A fact of the thing (a model name): never stale by age, only by the silence of its source."""
-EVENT = "event"
-"""The last of something that happened: its age is news in itself and never makes the entity stale."""
-
-
-def _is(
-    doc: str,
-    unit: str = "",
-    pace: str = VOLATILE,
-    *,
-    expected: bool = False,
-    low: float | None = 0,
-    high: float | None = None,
-    words: tuple[str, ...] = (),
-) -> Meta:
-    """A field's meaning, unit, pace, and whether every working source of its type reports it.
-
-    `low` and `high` bound a number (unless said otherwise it is not negative); they are None where there is
-    no bound, and say nothing of other types. `words` are the canonical values of a text that has a fixed
-    vocabulary; another word becomes `unknown` when fields are cleaned.
-    """
-    facts: dict[str, Any] = {"x-unit": unit, "x-pace": pace, "x-expected": expected}
-    facts |= {"x-low": low, "x-high": high, "x-words": words}
-    return Meta(description=doc, extra_json_schema=facts)
-
-
-class CanonicalEntity(Struct, frozen=True, kw_only=True):
-    """What all entities share. `extra` holds fields that the type does not declare; they are never dropped.
-
-    `observed_at` is the newest observation of any field. `revision` is the bus revision of the last change:
-    larger means later, across all entities. `deleted_at` is set on a tombstone: the entity is gone, and
-    what is shown was its last state.
-    """
-
-    TYPE: ClassVar[EntityType]
-
-    entity_id: str
-    entity_type: EntityType
-    scope: str = ""
-    source_type: str = ""
-    scheduler_domain: SchedulerDomainType = SchedulerDomainType.UNKNOWN
-    workload_type: WorkloadType = WorkloadType.UNKNOWN
-    health_state: HealthState = HealthState.UNKNOWN
-    health_reasons: tuple[HealthReason, ...] = ()
-    confidence_score: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    freshness: str = "expired"
-    observed_at: datetime
-    deleted_at: datetime | None = None
-    labels: dict[str, str] = field(default_factory=dict[str, str])
-    sources: tuple[str, ...] = ()
-    revision: int = 0
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    @property
-    def key(self) -> EntityKey:
-        """This entity's identity."""
-        return EntityKey(self.entity_type, self.scope, self.entity_id)
 
 
 class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -241,75 +113,6 @@ class DeploymentEntity(CanonicalEntity, frozen=True, kw_only=True):
     state_reason: Annotated[str | None, _is("why it is in its state, in a word of its system", pace=SLOW)] = (
         None
     )
-
-
-class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
-    """One accelerator, or one MIG instance of it; its id is the UUID."""
-
-    TYPE: ClassVar[EntityType] = EntityType.GPU
-
-    gpu_utilization: Annotated[
-        float | None, _is("share of time a kernel ran, 0 to 1", "1", high=1, expected=True)
-    ] = None
-    gpu_memory_used: Annotated[int | None, _is("framebuffer in use", "B", expected=True)] = None
-    gpu_memory_total: Annotated[
-        int | None, _is("framebuffer in all (used, free and reserved)", "B", STATIC)
-    ] = None
-    memory_bandwidth_utilization: Annotated[
-        float | None, _is("share of time memory was read or written, 0 to 1", "1", high=1)
-    ] = None
-    temperature_celsius: Annotated[
-        float | None, _is("core temperature", "Cel", expected=True, low=-273.15)
-    ] = None
-    memory_temperature_celsius: Annotated[float | None, _is("memory temperature", "Cel", low=-273.15)] = None
-    ecc_errors: Annotated[
-        int | None, _is("uncorrected ECC errors since the driver was loaded", pace=SLOW)
-    ] = None
-    ecc_errors_corrected: Annotated[
-        int | None, _is("corrected ECC errors since the driver was loaded", pace=SLOW)
-    ] = None
-    power_draw_watts: Annotated[float | None, _is("power drawn", "W")] = None
-    power_limit_watts: Annotated[float | None, _is("power allowed", "W", SLOW)] = None
-    sm_clock_mhz: Annotated[float | None, _is("clock of the multiprocessors", "MHz")] = None
-    throttle_reasons: Annotated[list[str] | None, _is("why clocks are held down, by name")] = None
-    recovery_action: Annotated[
-        str | None,
-        _is("what the driver says must be done", pace=SLOW, words=RECOVERY_ACTIONS),
-    ] = None
-    row_remap_failed: Annotated[
-        bool | None, _is("a row remap failed, so the memory can no longer be mended", pace=SLOW)
-    ] = None
-    row_remap_pending: Annotated[bool | None, _is("a row remap waits for the next reset", pace=SLOW)] = None
-    xid: Annotated[
-        int | None, _is("last XID code; sticky in the driver, so only a change of it is news", pace=EVENT)
-    ] = None
-    gpu_index: Annotated[int | None, _is("index on its node, within one boot", pace=STATIC)] = None
-    model_name: Annotated[str | None, _is("product name", pace=STATIC)] = None
-    pci_bus_id: Annotated[str | None, _is("PCI address", pace=STATIC)] = None
-    driver_version: Annotated[str | None, _is("driver version", pace=STATIC)] = None
-    node: Annotated[str | None, _is("entity id of its node", pace=STATIC)] = None
-    assigned_job_id: Annotated[str | None, _is("job it works for", pace=SLOW)] = None
-    assigned_service_id: Annotated[str | None, _is("service it works for", pace=SLOW)] = None
-    parent_gpu: Annotated[
-        str | None, _is("entity id of the GPU that a MIG instance is part of", pace=STATIC)
-    ] = None
-    mig_instance: Annotated[int | None, _is("GPU instance id of a MIG instance on its GPU", pace=STATIC)] = (
-        None
-    )
-    mig_uuid: Annotated[str | None, _is("UUID of a MIG instance (MIG-...)", pace=STATIC)] = None
-    gpu_uuid: Annotated[
-        str | None, _is("UUID, where the source knows it and names the GPU otherwise", pace=STATIC)
-    ] = None
-    device: Annotated[str | None, _is("name as an allocatable device: driver/pool/device", pace=STATIC)] = (
-        None
-    )
-    schedulable: Annotated[bool | None, _is("whether its scheduler may give it to work", pace=SLOW)] = None
-    taints: Annotated[
-        list[str] | None, _is("what keeps work off it unless tolerated, as key=value:effect", pace=SLOW)
-    ] = None
-    device_health: Annotated[
-        str | None, _is("what its device plugin says of it", pace=SLOW, words=DEVICE_HEALTH)
-    ] = None
 
 
 class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):

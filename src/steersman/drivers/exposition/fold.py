@@ -10,6 +10,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from steersman.drivers.exposition.listing import Bits, Members
 from steersman.drivers.exposition.mapping import Mapping, MetricRule, factor_of, fill, spec_of
 from steersman.drivers.exposition.series import Page
 
@@ -31,6 +32,12 @@ LEAST_BLANK = float(0x7FFFFFF0)
 
 ITEMS_MAX = 256
 """Items of a field that is a mapping."""
+
+
+def blank_text(blanks: str, text: str) -> bool:
+    """Whether a label's text means "no value". DCGM's (dcgm_structs.h) are <<<NULL>>>, <<<NOT_FOUND>>>,
+    <<<NOT_SUPPORTED>>> and <<<NOT_PERM>>>."""
+    return blanks == "dcgm" and text.startswith("<<<") and text.endswith(">>>")
 
 
 class Fold:
@@ -183,8 +190,15 @@ class Histogram:
                 fields[name] = value * factor
 
 
-def make_fold(mapping: Mapping, rule: MetricRule) -> Fold | Histogram | Info:
+AnyFold = Fold | Histogram | Info | Members | Bits
+
+
+def make_fold(mapping: Mapping, rule: MetricRule) -> AnyFold:
     """The fold that a rule needs."""
+    if rule.kind == "set":
+        return Members(rule)
+    if rule.kind == "bits":
+        return Bits(rule)
     if rule.kind == "histogram":
         return Histogram(mapping, rule)
     return Info(rule) if rule.kind == "info" else Fold(mapping, rule)

@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parent / "mappings"
 """The folder of mappings that come with the driver; one is named by its file name without `.yaml`."""
 METRICS_MAX = 1000
 
-Kind = Literal["gauge", "counter", "histogram", "info", "count"]
+Kind = Literal["gauge", "counter", "histogram", "info", "count", "set", "bits"]
 Combine = Literal["last", "sum", "max", "min", "mean"]
 Calculation = Literal["sum", "ratio", "one_minus_ratio", "max"]
 
@@ -45,6 +45,9 @@ class EntityRule(Struct, frozen=True, forbid_unknown_fields=True):
       `{@name}` for a variable of the page (see `Variable`; `{@instance}` is host and port of the endpoint).
     - `labels`: labels to keep, each a template. `fields`: texts that come from labels; `values`: constants.
       What a series does not have is left out.
+    - `without`: a series that has one of these labels is of something else, whatever its metric.
+
+    A placeholder may name several labels, `{pod|pod_name}`: the first that has a value counts.
     """
 
     type: EntityType
@@ -52,6 +55,7 @@ class EntityRule(Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     values: dict[str, bool | float | str] = msgspec.field(default_factory=dict[str, bool | float | str])
+    without: Annotated[list[str], Meta(max_length=32)] = msgspec.field(default_factory=list[str])
 
 
 class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +65,9 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     - `match`, `unless`: label values that must, must not be; `*` at the end of one matches any rest.
     - `field`: the field; one that starts with `_` is only a step for `derive`.
     - `unit`: the unit of the exporter. `kind`: gauge; counter (its rate is taken); histogram (`quantiles`
-      names the fields); info (`fields` are templates); count (how many series match).
+      names the fields); info (`fields` are templates); count (how many series match); set (a list of the
+      `key` of each series that is not zero or, with `among`, has one of these values); bits (a list of the
+      `words` of the bits of a mask, "0x8": name; a bit without a word is told as its number).
     - `combine`: what is done where several series of one entity meet in the field. `key`: a template; the
       field is then a mapping of it to values.
     - `words`: a text field's word for each number.
@@ -79,6 +85,7 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     quantiles: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     words: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    among: Annotated[list[float], Meta(max_length=16)] = msgspec.field(default_factory=list[float])
 
 
 class Derived(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,14 +140,15 @@ def shipped_mappings() -> list[str]:
 
 
 def placeholders(template: str) -> list[str]:
-    """The labels and variables (with their `@`) that a template needs."""
-    return _PLACEHOLDER.findall(template)
+    """The labels and variables (with their `@`) that a template reads."""
+    return [one for name in _PLACEHOLDER.findall(template) for one in name.split("|")]
 
 
 def fill(template: str, values: dict[str, str]) -> str | None:
     """The template with its placeholders replaced; None where one has no value or an empty one. Variables
     that are not in `values` stay as they are, for later."""
-    if template.count("{") == 1 and template[0] == "{" and template[-1] == "}":  # most are one label alone
+    plain = template.count("{") == 1 and "|" not in template
+    if plain and template[0] == "{" and template[-1] == "}":  # most are one label alone
         name = template[1:-1]
         return values.get(name) or (template if name.startswith("@") else None)
     missing = False
@@ -148,7 +156,7 @@ def fill(template: str, values: dict[str, str]) -> str | None:
     def value(match: re.Match[str]) -> str:
         nonlocal missing
         name = match[1]
-        found = values.get(name)
+        found = values.get(name) or next((text for one in name.split("|") if (text := values.get(one))), None)
         if not found:
             missing = missing or not name.startswith("@")
             return match[0]
@@ -174,7 +182,7 @@ def factor_of(mapping: Mapping, rule: MetricRule, name: str) -> float | None:
     spec = spec_of(mapping, rule.entity, name)
     if name.startswith("_"):
         return base(unit)  # steps of a calculation meet in base units
-    if spec is None or spec.type in (bool, str):
+    if spec is None or spec.type in (bool, str, list):
         return 1.0 if base(unit) is not None else None
     if spec.type.__name__ == "datetime":
         return factor(unit, "s")
@@ -191,6 +199,7 @@ def check(mapping: Mapping) -> None:
             names = list(rule.fields)
         if not all(names) or not names:
             raise MappingInvalid(f"{place}: it fills no field", mapping=mapping.name)
+        check_list(mapping, rule, place)
         if any(not 0 < q < 1 for q in rule.quantiles.values()):
             raise MappingInvalid(f"{place}: a quantile lies between 0 and 1", mapping=mapping.name)
         for name in names if rule.kind not in ("info", "count") else []:
@@ -209,6 +218,25 @@ def check(mapping: Mapping) -> None:
             raise MappingInvalid(
                 f"{place}: {derived.calculation} takes {wanted} fields", mapping=mapping.name
             )
+
+
+def check_list(mapping: Mapping, rule: MetricRule, place: str) -> None:
+    """Refuse a rule for a list that can't be right, and a list that no such rule fills."""
+    spec = spec_of(mapping, rule.entity, rule.field)
+    if spec is not None and (spec.type is list) != (rule.kind in ("set", "bits")) and rule.kind != "info":
+        raise MappingInvalid(
+            f"{place}: a list is filled by kind set or bits, and they fill nothing else", mapping=mapping.name
+        )
+    if rule.kind == "set" and not rule.key:
+        raise MappingInvalid(f"{place}: a set needs a key", mapping=mapping.name)
+    try:
+        bits = [int(bit, 0) for bit in rule.words] if rule.kind == "bits" else [1]
+    except ValueError:
+        bits = []
+    if not bits or any(bit <= 0 or bit & (bit - 1) for bit in bits):
+        raise MappingInvalid(
+            f'{place}: bits needs words for single bits, such as {{"0x8": name}}', mapping=mapping.name
+        )
 
 
 def _check_entity(mapping: Mapping, entity: str, place: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from msgspec import Struct, field
 
-from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, Fold, Histogram, Info, make_fold
+from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, AnyFold, blank_text, make_fold
 from steersman.drivers.exposition.mapping import (
     Derived,
     EntityRule,
@@ -107,7 +107,7 @@ class _Target:
         self.wholes = _Direct()
         self.steps = _Direct()
         self.flags = _Direct()
-        self.folds: dict[tuple[int, str], Fold | Histogram | Info] = {}
+        self.folds: dict[tuple[int, str], AnyFold] = {}
         self.derive = derive
         specs = FIELDS[rule.type]
         self.bounds = {
@@ -252,6 +252,10 @@ class Plan:
     def _target(self, mapping: Mapping, rule: MetricRule, labels: dict[str, str]) -> _Target | None:
         """Where this series' values go; None where it has no name for an entity."""
         entity = mapping.entities[rule.entity]
+        if mapping.blanks != "none":
+            labels = {name: text for name, text in labels.items() if not blank_text(mapping.blanks, text)}
+        if any(labels.get(name) for name in entity.without):
+            return None
         ids = tuple(name for template in entity.id if (name := fill(template, labels)))
         if not ids:
             return None

@@ -32,6 +32,10 @@ _UNITS: dict[str, tuple[str, float]] = {
     "kHz": ("frequency", 1e-3),
     "MHz": ("frequency", 1.0),
     "GHz": ("frequency", 1e3),
+    "ms/s": ("share", 1e-3),
+    "us/s": ("share", 1e-6),
+    "ns/s": ("share", 1e-9),
+    "B/s": ("data rate", 1.0),
     "1/s": ("rate", 1.0),
     "1/min": ("rate", 1 / 60),
 }
@@ -55,5 +59,18 @@ def base(unit: str) -> float | None:
 
 
 def rate_unit(unit: str) -> str | None:
-    """The unit of a counter's rate: events per second, or a share where seconds are counted per second."""
-    return {"": "1/s", "s": "1"}.get(unit)
+    """The unit of a counter's rate: events per second, a share where time is counted per second, power where
+    energy is; None where no field has such a unit."""
+    return _RATES.get(unit)
+
+
+_RATES = {
+    "": "1/s",
+    "s": "1",
+    "ms": "ms/s",
+    "us": "us/s",
+    "ns": "ns/s",
+    "B": "B/s",
+    "J": "W",
+    "mJ": "mW",
+}
