@@ -103,3 +103,27 @@ async def test_a_blocking_piece_frees_its_caller_and_is_not_piled_upon() -> None
     release.set()
     while stuck_threads():
         await asyncio.sleep(0.001)
+
+
+async def test_two_that_begin_at_once_share_the_loop_and_one_beside_refuses_none() -> None:
+    own = OwnedLoop("both")
+
+    async def here() -> int:
+        return threading.get_ident()
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    waiting = asyncio.ensure_future(own.run(wait))
+    beside = [asyncio.ensure_future(own.run(here, beside=True)) for _ in range(3)]
+    try:
+        assert len({await one for one in beside}) == 1
+        assert own.busy
+        with pytest.raises(LoopBusy):
+            await own.run(here)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    finally:
+        await own.aclose()
+    assert await own.run(here), "it may be used again"
+    await own.aclose()

@@ -6,7 +6,7 @@ anything acts. Who may write resources is handed the Ledger; all others get a st
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from steersman.kernel.logging import get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
 from steersman.kinds.entity import EntityType, HealthState
 from steersman.kinds.settings import Settings
-from steersman.kinds.state import NodeState, ResourceState
+from steersman.kinds.state import NodeState, ResourceRef, ResourceState
+from steersman.kinds.step import StepHandler
 
 if TYPE_CHECKING:
     from steersman.act.advice.runner import Advice
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from steersman.act.managers.node import NodeManager
     from steersman.act.reconcile.loop import ReconcileLoop
     from steersman.api.control import Control
+    from steersman.observe.registry import Source
     from steersman.state.bus import StateBus
     from steersman.state.ledger import Ledger
     from steersman.state.ledger.retention import LedgerRetention
@@ -109,9 +111,12 @@ async def open_acting(
     clock: Clock,
     rng: Rng,
     ids: Ids,
+    sources: Iterable[Source] = (),
 ) -> Acting:
     """Put the acting half together and read what is on record. Raises the store's errors."""
-    acting = _put_together(settings, folder, store, bus, tasks, clock=clock, rng=rng, ids=ids)
+    acting = _put_together(
+        settings, folder, store, bus, tasks, clock=clock, rng=rng, ids=ids, sources=sources
+    )
     report = await acting.lifecycles.open(settings.lifecycles, acting.ledger)
     for refusal in report.refused:
         _log.error("lifecycle_refused", file=refusal.file, line=refusal.line, detail=refusal.detail)
@@ -130,6 +135,7 @@ def _put_together(
     clock: Clock,
     rng: Rng,
     ids: Ids,
+    sources: Iterable[Source],
 ) -> Acting:
     from steersman.act.engines.pipeline import PipelineEngine
     from steersman.act.lifecycle import Lifecycles
@@ -146,7 +152,7 @@ def _put_together(
     lifecycles = Lifecycles(others, lambda phase: pipeline.check(phase))
     ledger = Ledger(store, clock, lifecycles, facts=facts)
     pipeline = PipelineEngine(
-        {"process": ProcessSteps(folder, clock)},
+        {"process": ProcessSteps(folder, clock), **_steps_of(sources, ledger)},
         ledger,
         clock,
         rng,
@@ -227,6 +233,23 @@ def _make_events(
     tail = Tail(store, clock)
     targets = Targets(settings.events.allow_targets)
     return tail, Deliveries(store, tail, clock=clock, rng=rng, ids=ids, tasks=tasks, targets=targets)
+
+
+def _steps_of(sources: Iterable[Source], ledger: Ledger) -> Mapping[str, StepHandler]:
+    """The operations of the sources whose driver can change its system."""
+    from steersman.act.engines.operations import ActingSource, source_steps
+    from steersman.drivers.api import ActingDriver
+
+    async def scope_of(ref: ResourceRef) -> str | None:
+        state = await ledger.find(ref)
+        return state.scope if isinstance(state, NodeState) else None
+
+    acting = [
+        ActingSource(source.name, source.driver_name, source.scope, source.driver.operations())
+        for source in sources
+        if isinstance(source.driver, ActingDriver)
+    ]
+    return source_steps(acting, scope_of)
 
 
 def guard_facts(bus: StateBus, state: ResourceState) -> Mapping[str, Any]:

@@ -199,7 +199,7 @@ class _Process:
         record = self.settings.record.file
         inlet = Inlet(bus, self.clock)
         intake = self._make_intake(inlet, sources)
-        self.acting = acting = await self._open_acting(bus, tasks)
+        self.acting = acting = await self._open_acting(bus, tasks, sources)
         http = await self._open_http(inlet, intake, acting, tasks, listener)
         tasks.start("bus", bus.pump, ALWAYS)
         acting.start(tasks)
@@ -264,7 +264,7 @@ class _Process:
         concurrency = self.settings.intake.concurrency
         return Intake(inlet, sources, clock=self.clock, rng=self.rng, concurrency=concurrency)
 
-    async def _open_acting(self, bus: StateBus, tasks: Supervisor) -> Acting:
+    async def _open_acting(self, bus: StateBus, tasks: Supervisor, sources: list[Source]) -> Acting:
         from steersman.app.acting import open_acting
 
         return await open_acting(
@@ -276,6 +276,7 @@ class _Process:
             clock=self.clock,
             rng=self.rng,
             ids=SortableIds(self.clock, self.rng),
+            sources=sources,
         )
 
     async def _open_http(

@@ -29,21 +29,24 @@ class LoopBusy(Unavailable):
 
 
 class OwnedLoop:
-    """One thread with one event loop, for one piece at a time. Made at its first `run`."""
+    """One thread with one event loop, for one piece at a time, and what may run beside it. Made at its first
+    `run`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.busy = False
         self._thread: OwnedThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._end: asyncio.Event | None = None
 
-    async def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def run(self, call: Callable[[], Coroutine[Any, Any, T]], *, beside: bool = False) -> T:
         """The answer of `call`, run over there. Its errors pass as they are. Raises `LoopBusy`.
 
+        `beside`: whether another piece may run meanwhile; it is not refused for one and refuses none.
         Cancelling the caller cancels the piece and does not wait for its end.
         """
-        if self.busy:
+        if self.busy and not beside:
             raise LoopBusy(
                 f"{self.name} has not ended an earlier piece: it blocks, or ignores its cancellation"
             )
@@ -51,7 +54,7 @@ class OwnedLoop:
         here = asyncio.get_running_loop()
         answer: asyncio.Future[T] = here.create_future()
         pieces: list[asyncio.Task[T]] = []
-        self.busy = True
+        self.busy = self.busy or not beside
 
         def begin() -> None:
             piece = there.create_task(call(), name=self.name)
@@ -59,7 +62,7 @@ class OwnedLoop:
             piece.add_done_callback(ended)
 
         def ended(piece: asyncio.Task[T]) -> None:
-            self.busy = False
+            self.busy = self.busy and beside
             try:
                 here.call_soon_threadsafe(settle, piece)
             except RuntimeError:
@@ -90,10 +93,12 @@ class OwnedLoop:
             await thread.aclose(timeout_s)
 
     async def _started(self) -> asyncio.AbstractEventLoop:
-        if self._thread is None or self._loop is None:
-            ready: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
+        if self._thread is None:
+            self._loop = None
+            ready = self._ready = concurrent.futures.Future()
             self._thread = OwnedThread(self.name, lambda: asyncio.run(self._serve(ready)), self._stop).start()
-            self._loop = await asyncio.wrap_future(ready)
+        if self._loop is None:  # shielded: who is cancelled here leaves the others their answer
+            self._loop = await asyncio.shield(asyncio.wrap_future(self._ready))
         return self._loop
 
     async def _serve(self, ready: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:

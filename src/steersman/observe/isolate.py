@@ -7,8 +7,12 @@ thread, at the price of a context switch an observation; if it blocks, it blocks
 
 from __future__ import annotations
 
-from steersman.drivers.api import Driver, Observation, SourceError
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steersman.drivers.api import ActingDriver, Driver, Observation, SourceError
 from steersman.kernel.ownloop import LoopBusy, OwnedLoop
+from steersman.kinds.step import KeptAttempt, StepCall, StepHandler, StepResult
 
 
 class Isolated:
@@ -27,6 +31,12 @@ class Isolated:
                 "the driver blocks: an earlier observation has not ended; not asked again until it has"
             ) from None
 
+    def operations(self) -> Mapping[str, StepHandler]:
+        """What the driver can do, each done over there, beside its observations."""
+        if not isinstance(self._driver, ActingDriver):
+            return {}
+        return {name: _Isolated(handler, self._loop) for name, handler in self._driver.operations().items()}
+
     async def close(self) -> None:
         """Close the driver over there, then loop and thread. Raises `TasksLeft` where it blocks."""
         try:
@@ -35,3 +45,32 @@ class Isolated:
             pass  # what blocks can't be closed; the thread's end says so
         finally:
             await self._loop.aclose()
+
+
+class _Isolated:
+    """A step handler over there."""
+
+    def __init__(self, handler: StepHandler, loop: OwnedLoop) -> None:
+        self._handler = handler
+        self._loop = loop
+
+    async def site(self) -> str:
+        return await self._loop.run(self._handler.site, beside=True)
+
+    def check(self, inputs: dict[str, Any]) -> None:
+        self._handler.check(inputs)
+
+    async def run(self, call: StepCall) -> StepResult:
+        return await self._loop.run(lambda: self._handler.run(call), beside=True)
+
+    async def observe(self, call: StepCall) -> StepResult | None:
+        return await self._loop.run(lambda: self._handler.observe(call), beside=True)
+
+    async def cancel(self, call: StepCall) -> None:
+        await self._loop.run(lambda: self._handler.cancel(call), beside=True)
+
+    async def settle(self, call: StepCall) -> None:
+        await self._loop.run(lambda: self._handler.settle(call), beside=True)
+
+    async def kept(self) -> Sequence[KeptAttempt]:
+        return await self._loop.run(self._handler.kept, beside=True)
