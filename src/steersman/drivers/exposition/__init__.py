@@ -5,7 +5,7 @@ No driver itself. `mapping` says which metric is which field; `series` and `pars
 """
 
 from steersman.drivers.exposition.mapping import Mapping, open_mapping
-from steersman.drivers.exposition.options import ExpositionOptions
+from steersman.drivers.exposition.options import ExpositionOptions, TableOptions
 from steersman.drivers.exposition.reader import EndpointReader
 
-__all__ = ["EndpointReader", "ExpositionOptions", "Mapping", "open_mapping"]
+__all__ = ["EndpointReader", "ExpositionOptions", "Mapping", "TableOptions", "open_mapping"]

@@ -33,6 +33,8 @@ LEAST_BLANK = float(0x7FFFFFF0)
 ITEMS_MAX = 256
 """Items of a field that is a mapping."""
 
+_BOOLS = {"true": True, "false": False}
+
 
 def blank_text(blanks: str, text: str) -> bool:
     """Whether a label's text means "no value". DCGM's (dcgm_structs.h) are <<<NULL>>>, <<<NOT_FOUND>>>,
@@ -67,9 +69,14 @@ class Fold:
     ) -> None:
         """Put the field's value of this page into `fields`, where there is one."""
         found: dict[str, list[float]] = {}
+        least = self._rule.at_least
+        unknown: set[str] = set()
         for index, key in self.members.items():
             value = page.numbers[index]
             if value is None or value in blanks or not math.isfinite(value):
+                continue
+            if least is not None and value < least:
+                unknown.add(key)
                 continue
             if self._rule.kind == "counter":
                 rate = self._rate(index, value, page.stamps.get(index, at_s))
@@ -77,6 +84,8 @@ class Fold:
                     continue
                 value = rate
             found.setdefault(key, []).append(value * self._factor)
+        for key in unknown:
+            found.pop(key, None)
         if not found:
             return
         if self._rule.key:
@@ -104,6 +113,8 @@ class Fold:
             word = self._rule.words.get(f"{value:g}")
             if word is None:
                 drift.append(f"{self._rule.metric[0]}: no word for {value:g}")
+            if self._type is bool:
+                return _BOOLS.get(word or "")
             return word or "unknown"
         if self._type is bool:
             return value != 0

@@ -23,6 +23,8 @@ from steersman.kinds.fields import FIELDS, FieldSpec
 SHIPPED = Path(__file__).parent / "mappings"
 """The folder of mappings that come with the driver; one is named by its file name without `.yaml`."""
 METRICS_MAX = 1000
+QUERY_MAX_CHARS = 8192
+"""An expression that is longer belongs into a recording rule."""
 
 Kind = Literal["gauge", "counter", "histogram", "info", "count", "set", "bits"]
 Combine = Literal["last", "sum", "max", "min", "mean"]
@@ -70,7 +72,10 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
       `words` of the bits of a mask, "0x8": name; a bit without a word is told as its number).
     - `combine`: what is done where several series of one entity meet in the field. `key`: a template; the
       field is then a mapping of it to values.
-    - `words`: a text field's word for each number.
+    - `words`: a text field's word for each number; `"true"` and `"false"` for a field that is one of both.
+    - `at_least`: a smaller value means that nothing is known, and neither is what it would be combined into.
+    - `query`, `stamp`: expressions in PromQL, for a Prometheus-compatible API alone: the values, and the time
+      in seconds of the samples that they are made of. `metric` is then only a name for messages.
     """
 
     metric: Annotated[list[str], Meta(min_length=1, max_length=16)]
@@ -86,6 +91,9 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     words: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     among: Annotated[list[float], Meta(max_length=16)] = msgspec.field(default_factory=list[float])
+    at_least: float | None = None
+    query: Annotated[str, Meta(max_length=QUERY_MAX_CHARS)] = ""
+    stamp: Annotated[str, Meta(max_length=QUERY_MAX_CHARS)] = ""
 
 
 class Derived(Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +208,7 @@ def check(mapping: Mapping) -> None:
         if not all(names) or not names:
             raise MappingInvalid(f"{place}: it fills no field", mapping=mapping.name)
         check_list(mapping, rule, place)
+        check_query(mapping, rule, place)
         if any(not 0 < q < 1 for q in rule.quantiles.values()):
             raise MappingInvalid(f"{place}: a quantile lies between 0 and 1", mapping=mapping.name)
         for name in names if rule.kind not in ("info", "count") else []:
@@ -237,6 +246,20 @@ def check_list(mapping: Mapping, rule: MetricRule, place: str) -> None:
         raise MappingInvalid(
             f'{place}: bits needs words for single bits, such as {{"0x8": name}}', mapping=mapping.name
         )
+
+
+def check_query(mapping: Mapping, rule: MetricRule, place: str) -> None:
+    """Refuse a rule that asks in PromQL and does not say how old its answers are."""
+    if rule.query and (
+        not rule.stamp or rule.match or rule.unless or rule.kind in ("counter", "histogram", "count")
+    ):
+        raise MappingInvalid(
+            f"{place}: a query needs stamp, which says how old its values are; it selects, rates and counts "
+            "by itself, so match, unless and those kinds don't go with it",
+            mapping=mapping.name,
+        )
+    if rule.stamp and not rule.query:
+        raise MappingInvalid(f"{place}: stamp belongs to a query", mapping=mapping.name)
 
 
 def _check_entity(mapping: Mapping, entity: str, place: str) -> None:

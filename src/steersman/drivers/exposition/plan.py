@@ -130,10 +130,14 @@ class _Target:
 
 
 class Plan:
-    """Resolves series and builds fragments. `source` and `labels` go into every fragment."""
+    """Resolves series and builds fragments. `source` and `labels` go into every fragment. `one_page` says
+    that what it is given is always the same exporter's page, on which a metric that was there is missed."""
 
-    def __init__(self, mappings: Sequence[Mapping], source: str, labels: dict[str, str]) -> None:
+    def __init__(
+        self, mappings: Sequence[Mapping], source: str, labels: dict[str, str], *, one_page: bool = True
+    ) -> None:
         self._source = source
+        self._one_page = one_page
         self._common = labels
         self._targets: dict[Any, _Target] = {}
         self._rules: dict[str, list[tuple[int, Mapping, MetricRule]]] = {}
@@ -149,6 +153,8 @@ class Plan:
         for mapping in mappings:
             for rule in mapping.metrics:
                 number += 1
+                if rule.query:
+                    continue  # for an API that evaluates expressions; no page has it
                 for metric in rule.metric:
                     name = f"{metric}_bucket" if rule.kind == "histogram" else metric
                     self._rules.setdefault(name, []).append((number, mapping, rule))
@@ -205,7 +211,7 @@ class Plan:
 
         Looked for only when the number of samples has changed.
         """
-        if page.samples != self._samples:
+        if self._one_page and page.samples != self._samples:
             self._samples = page.samples
             present = {name for index, name in self._names.items() if page.numbers[index] is not None}
             self._seen |= present
@@ -286,7 +292,8 @@ def _attach(
     """Let a series fill its field."""
     mapping = target.mapping
     spec = spec_of(mapping, rule.entity, rule.field)
-    plain = rule.kind == "gauge" and rule.combine == "last" and not rule.key and not rule.words
+    plain = rule.kind == "gauge" and rule.combine == "last" and not (rule.key or rule.words)
+    plain = plain and rule.at_least is None
     kind = spec.type if spec is not None else float
     if plain and kind in (float, int, bool):
         factor = factor_of(mapping, rule, rule.field) or 1.0
@@ -298,6 +305,8 @@ def _attach(
     fold = target.folds.get(key)
     if fold is None:
         fold = target.folds[key] = make_fold(mapping, rule)
+        if len(target.folds) > 1 and key < list(target.folds)[-2]:
+            target.folds = dict(sorted(target.folds.items()))  # of two rules for one field the later one wins
     fold.take(index, labels)
 
 
