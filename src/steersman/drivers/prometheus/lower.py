@@ -141,7 +141,9 @@ class _Lowering:
         for template in wanted:
             for name in placeholders(template):
                 if not name.startswith("@"):
-                    names[EXPORTED + name] = names[name] = None
+                    if not name.startswith(EXPORTED):
+                        names[EXPORTED + name] = None
+                    names[name] = None
                 elif name == "@instance" or name[1:] in self._table.variables:
                     names[INSTANCE] = None
         if any(name in WORKLOAD for template in kept for name in placeholders(template)):
