@@ -152,7 +152,7 @@ class _Lowering:
 
     def _series(self, rule: MetricRule, *metrics: str) -> str:
         """The selector of a rule. A label that its entity must be without is empty."""
-        banned = dict.fromkeys(self._table.entities[rule.entity].without, [""])
+        banned = {label: [""] for label in self._table.entities[rule.entity].without}
         return selector(metrics, {**banned, **rule.match}, rule.unless, self._only)
 
     def _group(self, rule: MetricRule, labels: tuple[str, ...]) -> _Group:
