@@ -97,9 +97,10 @@ class OwnedLoop:
             self._loop = None
             ready = self._ready = concurrent.futures.Future()
             self._thread = OwnedThread(self.name, lambda: asyncio.run(self._serve(ready)), self._stop).start()
-        if self._loop is None:  # shielded: who is cancelled here leaves the others their answer
-            self._loop = await asyncio.shield(asyncio.wrap_future(self._ready))
-        return self._loop
+        loop = self._loop
+        if loop is None:  # shielded: who is cancelled here leaves the others their answer
+            loop = self._loop = await asyncio.shield(asyncio.wrap_future(self._ready))
+        return loop
 
     async def _serve(self, ready: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
         self._end = asyncio.Event()
