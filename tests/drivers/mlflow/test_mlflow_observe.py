@@ -16,7 +16,8 @@ from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.mlflow import MlflowDriver, MlflowOptions
 from steersman.drivers.mlflow.fake import FakeMlflow
 from steersman.drivers.mlflow.runs import METRICS_MAX, run_facts
-from steersman.drivers.mlflow.shapes import Run, read_items, time_of
+from steersman.drivers.mlflow.shapes import Run, time_of
+from steersman.drivers.web.look import read_items
 from steersman.kernel.clock import ManualClock, SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.quantity import Duration

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from steersman.drivers.api import DriverContext, SourceError
-from steersman.drivers.lane import Lane
 from steersman.drivers.mlflow.options import MlflowOptions
 from steersman.drivers.mlflow.shapes import (
     Experiment,
@@ -23,12 +22,11 @@ from steersman.drivers.mlflow.shapes import (
     RunPage,
     Version,
     VersionPage,
-    read_items,
 )
 from steersman.drivers.web.client import Answer
+from steersman.drivers.web.look import Look
 
 P = TypeVar("P", ExperimentPage, RunPage, ModelPage, VersionPage)
-T = TypeVar("T")
 
 API = "/api/2.0/mlflow"
 RUNS_PAGE = 500
@@ -40,41 +38,22 @@ EXPERIMENTS_PER_SEARCH = 500
 """Experiments that one search of runs names: each is a parameter of the server's SQL statement."""
 PAGES_MAX = 100
 """Pages of one search: a server that goes on naming a next page is not followed for ever."""
-INLINE_MAX_BYTES = 64 * 1024
-"""A larger answer is read in a thread, so that the event loop stays free."""
 
 _CODE = re.compile(r"^[A-Z_]{1,64}$")
 
 
 class Found(Struct):
-    """What a search gave. `whole` is whether that is all there is."""
+    """What a search gave. `whole` is whether that is all there is: no page is left, no item was odd."""
 
     items: list[Any]
     whole: bool = True
 
 
-class Look:
-    """How much time one look has left, and what it could not read."""
-
-    def __init__(self, context: DriverContext, timeout_s: float) -> None:
-        self._monotonic = context.clock.monotonic
-        self._until_s = self._monotonic() + timeout_s
-        self.warnings: list[str] = []
-
-    def left_s(self, place: str) -> float:
-        """Raises `SourceError` where nothing is left."""
-        left_s = self._until_s - self._monotonic()
-        if left_s <= 0:
-            raise SourceError(f"{place}: one look did not end in the source's time-out")
-        return left_s
-
-
 class MlflowClient:
     """Reads one server. Every call raises `SourceError`."""
 
-    def __init__(self, options: MlflowOptions, context: DriverContext, lane: Lane) -> None:
+    def __init__(self, options: MlflowOptions, context: DriverContext) -> None:
         self._web = options.open_client(context.clock)
-        self._lane = lane
         self.place = options.place
 
     async def experiments(self, look: Look) -> Found:
@@ -118,15 +97,14 @@ class MlflowClient:
             (Run, "a run"),
         )
 
-    async def run(self, look: Look, run_id: str) -> Run | None:
-        """One run; None where the server has none of that id."""
+    async def run(self, look: Look, run_id: str) -> list[Run] | None:
+        """One run; none where it could not be read. None where the server has none of that id."""
         path = f"{API}/runs/get"
-        answer = await self._web.get(path, timeout_s=look.left_s(self.place), params={"run_id": run_id})
+        answer = await self._web.get(path, timeout_s=look.left_s(), params={"run_id": run_id})
         if answer.status == 404 and _code_of(answer) == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raw: OneRun = await self._read(look, _good(answer), OneRun)
-        runs = read_items([raw.run], Run, look.warnings, "a run")
-        return runs[0] if runs and runs[0].id == run_id else None
+        one = await look.read(_good(answer), OneRun)
+        return await look.items([one.run], Run, "a run")
 
     async def models(self, look: Look, limit: int) -> Found:
         """Registered models with their aliases; at most `limit`."""
@@ -171,7 +149,9 @@ class MlflowClient:
             page = await ask(token)
             raw = items_of(page)
             left = limit - len(found.items)
-            found.items += await self._items(look, raw[:left], *shape)
+            items = await look.items(raw[:left], *shape)
+            found.items += items
+            found.whole = found.whole and len(items) == len(raw[:left])
             before, token = token, page.next_page_token or ""
             if not token and len(raw) <= left:
                 return found
@@ -180,35 +160,21 @@ class MlflowClient:
         found.whole = False
         return found
 
-    async def _items(self, look: Look, raw: list[Raw], shape: type[T], what: str) -> list[T]:
-        size = sum(memoryview(item).nbytes for item in raw)
-        if size <= INLINE_MAX_BYTES and not self._lane.busy:
-            return read_items(raw, shape, look.warnings, what)
-        warnings: list[str] = []
-        items = await self._lane.run(lambda: read_items(raw, shape, warnings, what), look.left_s(self.place))
-        look.warnings += warnings
-        return items
-
     async def _post(self, look: Look, path: str, shape: type[P], body: Mapping[str, Any], token: str) -> P:
         whole = {**body, "page_token": token} if token else body
         answer = await self._web.ask(
             "POST",
             API + path,
-            timeout_s=look.left_s(self.place),
+            timeout_s=look.left_s(),
             headers={"Content-Type": "application/json"},
             body=msgspec.json.encode(whole),
         )
-        return await self._read(look, _good(answer), shape)
+        return await look.read(_good(answer), shape)
 
     async def _get(self, look: Look, path: str, shape: type[P], params: Mapping[str, str], token: str) -> P:
         whole = {"max_results": str(NAMES_PAGE), **params, **({"page_token": token} if token else {})}
-        answer = await self._web.get(API + path, timeout_s=look.left_s(self.place), params=whole)
-        return await self._read(look, _good(answer), shape)
-
-    async def _read(self, look: Look, answer: Answer, shape: type[T]) -> T:
-        if len(answer.body) <= INLINE_MAX_BYTES and not self._lane.busy:
-            return answer.json(shape)
-        return await self._lane.run(lambda: answer.json(shape), look.left_s(self.place))
+        answer = await self._web.get(API + path, timeout_s=look.left_s(), params=whole)
+        return await look.read(_good(answer), shape)
 
 
 def _good(answer: Answer) -> Answer:

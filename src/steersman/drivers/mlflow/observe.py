@@ -12,11 +12,12 @@ from msgspec import Struct
 from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.lane import Lane
 from steersman.drivers.mlflow.book import RunBook
-from steersman.drivers.mlflow.client import Found, Look, MlflowClient
+from steersman.drivers.mlflow.client import Found, MlflowClient
 from steersman.drivers.mlflow.options import MlflowOptions
 from steersman.drivers.mlflow.registry import VersionFacts, version_facts
 from steersman.drivers.mlflow.runs import RunFacts, run_facts
 from steersman.drivers.mlflow.shapes import Experiment, Run, time_of
+from steersman.drivers.web.look import Look
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
@@ -46,7 +47,7 @@ class MlflowDriver:
         self._options = options
         self._context = context
         self._lane = Lane(f"{context.source}-answers", f"reading the answers of {options.place}")
-        self._client = MlflowClient(options, context, self._lane)
+        self._client = MlflowClient(options, context)
         self._book = RunBook(float(options.keep_ended), options.runs_max)
         self._looked_at: datetime | None = None
         self._gone: dict[str, None] = {}
@@ -56,7 +57,7 @@ class MlflowDriver:
 
     async def observe(self) -> Observation:
         """Read what changed. Raises `SourceError`; a registry that can't be read costs only itself."""
-        look = Look(self._context, self._context.timeout_s * LOOK_SHARE)
+        look = Look(self._context, self._context.timeout_s * LOOK_SHARE, self._options.place, self._lane)
         seen = Observation()
         await self._observe_runs(look, seen)
         if self._options.models:
@@ -115,13 +116,11 @@ class MlflowDriver:
         for run in listed:
             self._gone.pop(run.id, None)  # it came back
         for run_id in missing[:CHECKS_MAX]:
-            run = await self._client.run(look, run_id)
-            started_at = time_of(run.info.start_time) if run is not None else None
-            too_old = run is not None and not run.ended and started_at is not None and started_at < since
-            if run is None or run.deleted or too_old:
+            found = await self._client.run(look, run_id)
+            if found is None or any(run.deleted or _is_over(run, since) for run in found):
                 self._drop([run_id])
             else:
-                self._book.see([run], now)
+                self._book.see(found, now)
         if len(missing) > CHECKS_MAX:
             look.warnings.append(
                 f"{self._client.place}: {len(missing) - CHECKS_MAX} runs are no longer listed; "
@@ -154,7 +153,7 @@ class MlflowDriver:
             return [run_facts(run, sign, names, self._options) for run, sign in runs]
 
         # Runs may have thousands of metrics each: a thread looks through them.
-        return await self._lane.run(read, look.left_s(self._client.place))
+        return await self._lane.run(read, look.left_s())
 
     # ---- the registry
 
@@ -185,7 +184,7 @@ class MlflowDriver:
 
     def _whole(self, look: Look, found: Found, what: str) -> bool:
         if not found.whole:
-            look.warnings.append(f"{self._client.place} has more {what} than are read")
+            look.warnings.append(f"{self._client.place} has more {what} than could be read")
         return found.whole
 
     def _tell(
@@ -210,6 +209,12 @@ class MlflowDriver:
             seen.warnings.append(f"{kind.value} {entity_id[:64]!r}: {error.detail}")
         else:
             seen.fragments.append(fragment)
+
+
+def _is_over(run: Run, since: datetime) -> bool:
+    """Whether it began too long ago to be followed on."""
+    started_at = time_of(run.info.start_time)
+    return not run.ended and started_at is not None and started_at < since
 
 
 def _ms(when: datetime) -> int:

@@ -7,17 +7,9 @@ one of an odd shape costs only itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
-import msgspec
 from msgspec import Raw, Struct, field
-
-T = TypeVar("T")
-
-ODD_TOLD_MAX = 3
-"""Items of an odd shape that are told one by one: thousands would all say the same."""
 
 Number = int | float | str | None
 
@@ -167,20 +159,3 @@ def time_of(stamp: Number) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def read_items(items: Sequence[Raw], shape: type[T], warnings: list[str], what: str) -> list[T]:
-    """Each item by itself; those of another shape are left out with a warning."""
-    read: list[T] = []
-    odd = 0
-    for item in items:
-        try:
-            read.append(msgspec.json.decode(item, type=shape))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            odd += 1
-            if odd <= ODD_TOLD_MAX:
-                where = str(error) if isinstance(error, msgspec.ValidationError) else "not JSON"
-                warnings.append(f"{what} of another shape is left out: {where}")
-    if odd > ODD_TOLD_MAX:
-        warnings.append(f"{odd - ODD_TOLD_MAX} more of another shape are left out ({what})")
-    return read
