@@ -99,7 +99,8 @@ class OwnedLoop:
             self._thread = OwnedThread(self.name, lambda: asyncio.run(self._serve(ready)), self._stop).start()
         loop = self._loop
         if loop is None:  # shielded: who is cancelled here leaves the others their answer
-            loop = self._loop = await asyncio.shield(asyncio.wrap_future(self._ready))
+            loop = await asyncio.shield(asyncio.wrap_future(self._ready))
+            self._loop = loop
         return loop
 
     async def _serve(self, ready: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
