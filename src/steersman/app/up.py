@@ -197,7 +197,7 @@ class _Process:
         from steersman.store.retention import KeepHistory, Retention
 
         record = self.settings.record.file
-        inlet = Inlet(bus, self.clock)
+        inlet = Inlet(bus, self.clock, self.settings.identity)
         intake = self._make_intake(inlet, sources)
         self.acting = acting = await self._open_acting(bus, tasks, sources)
         http = await self._open_http(inlet, intake, acting, tasks, listener)

@@ -104,15 +104,19 @@ def meaning(
     low: float | None = 0,
     high: float | None = None,
     words: tuple[str, ...] = (),
+    refers: EntityType | None = None,
 ) -> Meta:
     """A field's meaning, unit, pace, and whether every working source of its type reports it.
 
     `low` and `high` bound a number (unless said otherwise it is not negative); they are None where there is
     no bound, and say nothing of other types. `words` are the canonical values of a text that has a fixed
-    vocabulary; another word becomes `unknown` when fields are cleaned.
+    vocabulary; another word becomes `unknown` when fields are cleaned. `refers`: the value names an entity of
+    that type in the same scope.
     """
     facts: dict[str, Any] = {"x-unit": unit, "x-pace": pace, "x-expected": expected}
     facts |= {"x-low": low, "x-high": high, "x-words": words}
+    if refers is not None:
+        facts["x-refers"] = refers.value
     return Meta(description=doc, extra_json_schema=facts)
 
 
@@ -121,7 +125,8 @@ class CanonicalEntity(Struct, frozen=True, kw_only=True):
 
     `observed_at` is the newest observation of any field. `revision` is the bus revision of the last change:
     larger means later, across all entities. `deleted_at` is set on a tombstone: the entity is gone, and
-    what is shown was its last state.
+    what is shown was its last state. Where it was found to be the same thing as another, `merged_into` is the
+    id of that one, and all that was said of it counts there.
     """
 
     TYPE: ClassVar[EntityType]
@@ -138,6 +143,7 @@ class CanonicalEntity(Struct, frozen=True, kw_only=True):
     freshness: str = "expired"
     observed_at: datetime
     deleted_at: datetime | None = None
+    merged_into: str = ""
     labels: dict[str, str] = field(default_factory=dict[str, str])
     sources: tuple[str, ...] = ()
     revision: int = 0

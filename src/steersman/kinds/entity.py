@@ -234,12 +234,19 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
     submitted_at: Annotated[
         datetime | None, _is("when it was submitted; with its id it names one job for ever", pace=STATIC)
     ] = None
-    node: Annotated[str | None, _is("entity id of the node it runs on", pace=SLOW)] = None
+    node: Annotated[
+        str | None, _is("entity id of the node it runs on", pace=SLOW, refers=EntityType.NODE)
+    ] = None
     command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
     exit_code: Annotated[int | None, _is("how it ended", pace=EVENT, low=None)] = None
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
     nodes: Annotated[
-        list[str] | None, _is("entity ids of the nodes it runs on; the first of them where many", pace=SLOW)
+        list[str] | None,
+        _is(
+            "entity ids of the nodes it runs on; the first of them where many",
+            pace=SLOW,
+            refers=EntityType.NODE,
+        ),
     ] = None
     node_count: Annotated[int | None, _is("nodes it runs on", pace=SLOW)] = None
     queue: Annotated[str | None, _is("entity id of the queue it is in", pace=SLOW)] = None
@@ -317,7 +324,6 @@ class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
 
     run_state: Annotated[str | None, _is("state of the run", pace=SLOW, expected=True)] = None
     experiment: Annotated[str | None, _is("experiment it belongs to", pace=STATIC)] = None
-    job: Annotated[str | None, _is("entity id of the job that it runs in", pace=STATIC)] = None
     metrics: Annotated[dict[str, float] | None, _is("latest value of each metric")] = None
     metrics_not_finite: Annotated[
         list[str] | None, _is("metrics whose latest value is no finite number, as of a loss that diverged")
@@ -330,7 +336,9 @@ class ExperimentTrackerEntity(CanonicalEntity, frozen=True, kw_only=True):
         float | None, _is("how long a run that works may give no sign of life", "s", STATIC)
     ] = None
     run_name: Annotated[str | None, _is("name for people", pace=STATIC)] = None
-    job_id: Annotated[str | None, _is("id of the job it runs as, in its scheduler", pace=STATIC)] = None
+    job_id: Annotated[
+        str | None, _is("id of the job it runs as, in its scheduler", pace=STATIC, refers=EntityType.JOB)
+    ] = None
 
 
 class DataPipelineStageEntity(CanonicalEntity, frozen=True, kw_only=True):

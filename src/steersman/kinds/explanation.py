@@ -31,17 +31,30 @@ class SourceStatus(Struct, frozen=True):
     detail: str = ""
 
 
+AGREE, CONFLICT = "agree", "conflict"
+"""What living sources that speak of one field do."""
+LOST_BY_AGE = "older"
+LOST_BY_PRIORITY = "lower priority"
+LOST_BY_ARRIVAL = "earlier arrival"
+"""Why a word does not stand: by observation time; at one time by the source's priority, then by arrival."""
+AMBIGUOUS = "identity_ambiguous"
+"""The condition of an entity of which is not known whether it is another one too."""
+
+
 class OtherWord(Struct, frozen=True):
-    """What another source says of the same field, which lost to a newer word."""
+    """What another source says of the same field. `agrees` with what stands; `lost_by`: why it does not."""
 
     source: str
     value: Any
     observed_at: datetime
+    agrees: bool = True
+    lost_by: str = ""
 
 
 class FieldExplanation(Struct, frozen=True):
     """A field with its provenance. `skewed`: its source's clock was ahead of ours and the stamp was moved.
-    `cleared`: its source said that it is no more, and `value` is None."""
+    `cleared`: its source said that it is no more, and `value` is None. `agreement`: whether the
+    living sources that speak of it agree or are in conflict; empty where one alone does."""
 
     value: Any
     source: str
@@ -55,6 +68,7 @@ class FieldExplanation(Struct, frozen=True):
     skewed: bool = False
     cleared: bool = False
     others: tuple[OtherWord, ...] = ()
+    agreement: str = ""
 
 
 class LabelExplanation(Struct, frozen=True):
@@ -87,7 +101,7 @@ class Freshness(Struct, frozen=True):
 
 
 class PlannedState(Struct, frozen=True):
-    """A planned state that holds, which is not ill health: its name and why."""
+    """A planned state or another condition that holds and is not ill health: its name and why."""
 
     name: str
     detail: str
@@ -97,7 +111,7 @@ class HealthVerdict(Struct, frozen=True):
     """An entity's health.
 
     - `reasons`: the rules that spoke, worst first; where none did, what it rests on or what is missing.
-    - `conditions`: planned states that hold.
+    - `conditions`: planned states that hold, and doubts about which thing this is.
     - `unjudged`: rules that could not be judged, each with the signals that are missing or out of date.
     - `table`: the table and its version.
     """
@@ -124,6 +138,38 @@ class Confidence(Struct, frozen=True):
     items: tuple[ConfidenceItem, ...] = ()
 
 
+class Alias(Struct, frozen=True):
+    """Another name under which sources speak of the entity: by which rule and on what evidence it was found
+    to be the same, since when, and who calls it so."""
+
+    name: str
+    scope: str
+    rule: str
+    evidence: str
+    since: datetime
+    sources: tuple[str, ...] = ()
+
+
+class Ambiguity(Struct, frozen=True):
+    """It could be each of several others, or contradicts one, so it is kept by itself: by which rule, on what
+    evidence, and which they are."""
+
+    rule: str
+    evidence: str
+    candidates: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        who = f"; could be {', '.join(self.candidates)}" if self.candidates else ""
+        return f"{self.rule}: {self.evidence}{who}"
+
+
+class IdentityReport(Struct, frozen=True):
+    """What the entity is called elsewhere, and what is in doubt."""
+
+    aliases: tuple[Alias, ...] = ()
+    ambiguities: tuple[Ambiguity, ...] = ()
+
+
 class Explanation(Struct, frozen=True):
     """Why an entity looks as it does."""
 
@@ -136,6 +182,7 @@ class Explanation(Struct, frozen=True):
     health: HealthVerdict
     confidence: Confidence
     sources: tuple[SourceStatus, ...] = ()
+    identity: IdentityReport = field(default_factory=IdentityReport)
 
 
 class HealthChange(Struct, frozen=True):
@@ -143,6 +190,16 @@ class HealthChange(Struct, frozen=True):
 
     at: datetime
     health: HealthState
+
+
+class LifeChange(Struct, frozen=True):
+    """A name became another thing: when that was noticed, and the field that told it, before and after."""
+
+    at: datetime
+    name: str
+    field: str
+    before: str
+    after: str
 
 
 class Sample(Struct, frozen=True):
@@ -153,7 +210,8 @@ class Sample(Struct, frozen=True):
 
 
 class EntityHistory(Struct, frozen=True):
-    """Recent samples and changes of health: both oldest first."""
+    """Recent samples and changes of health, and when its name became another thing: all oldest first."""
 
     samples: tuple[Sample, ...] = ()
     health: tuple[HealthChange, ...] = ()
+    lives: tuple[LifeChange, ...] = ()

@@ -69,6 +69,8 @@ class FieldSpec(Struct, frozen=True):
     low: float | None = None
     high: float | None = None
     words: tuple[str, ...] = ()
+    refers: EntityType | None = None
+    """The value names an entity of that type."""
 
 
 class FieldProblem(Struct, frozen=True):
@@ -173,6 +175,7 @@ def _read_specs(cls: type[CanonicalEntity]) -> dict[str, FieldSpec]:
             low=facts["x-low"] if number else None,
             high=facts["x-high"] if number else None,
             words=facts["x-words"],
+            refers=EntityType(facts["x-refers"]) if "x-refers" in facts else None,
         )
     return specs
 
@@ -181,6 +184,13 @@ FIELDS: dict[EntityType, dict[str, FieldSpec]] = {
     entity_type: _read_specs(cls) for entity_type, cls in ENTITY_CLASSES.items()
 }
 """The declared fields of each type, by name, in order of declaration; the common ones are not among them."""
+
+REFERENCES: dict[EntityType, dict[str, EntityType]] = {
+    entity_type: found
+    for entity_type, specs in FIELDS.items()
+    if (found := {spec.name: spec.refers for spec in specs.values() if spec.refers is not None})
+}
+"""Fields that name other entities: the type of what they name, for each type that has any."""
 
 _EXPECTED: dict[EntityType, tuple[str, ...]] = {
     entity_type: tuple(spec.name for spec in specs.values() if spec.expected)

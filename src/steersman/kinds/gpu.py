@@ -221,11 +221,14 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     pci_bus_id: Annotated[str | None, _is("PCI address", pace=STATIC)] = None
     driver_version: Annotated[str | None, _is("driver version", pace=STATIC)] = None
     vbios_version: Annotated[str | None, _is("version of its firmware", pace=STATIC)] = None
-    node: Annotated[str | None, _is("entity id of its node", pace=STATIC)] = None
-    assigned_job_id: Annotated[str | None, _is("job it works for", pace=SLOW)] = None
-    assigned_service_id: Annotated[str | None, _is("service it works for", pace=SLOW)] = None
+    node: Annotated[str | None, _is("entity id of its node", pace=STATIC, refers=EntityType.NODE)] = None
+    assigned_job_id: Annotated[str | None, _is("job it works for", pace=SLOW, refers=EntityType.JOB)] = None
+    assigned_service_id: Annotated[
+        str | None, _is("service it works for", pace=SLOW, refers=EntityType.SERVICE)
+    ] = None
     parent_gpu: Annotated[
-        str | None, _is("entity id of the GPU that a MIG instance is part of", pace=STATIC)
+        str | None,
+        _is("entity id of the GPU that a MIG instance is part of", pace=STATIC, refers=EntityType.GPU),
     ] = None
     mig_instance: Annotated[int | None, _is("GPU instance id of a MIG instance on its GPU", pace=STATIC)] = (
         None

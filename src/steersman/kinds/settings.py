@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 from steersman.kernel.bounds import GIB, KIB, MIB
 from steersman.kernel.confread import Rest
 from steersman.kernel.quantity import Between, ByteSize, Duration
+from steersman.kinds.names import kind_of
 
 FILE_NAME = "steersman.yaml"
 
@@ -31,6 +32,8 @@ TIMEOUT_S = 10.0
 CONCURRENCY = 32
 """Observations under way at one time."""
 SOURCES_MAX = 1024
+IDENTITY_MAX = 100_000
+"""Aliases that are written by hand, or scopes: a fleet's worth of nodes."""
 CHECKPOINT_INTERVAL_S = 15.0
 """At most this much of the picture is observed again after a crash."""
 TOMBSTONE_TTL_S = 86_400.0
@@ -125,6 +128,53 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     config: Path | None = None
 
 
+class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which names are one thing, beyond what `rules` find; with `rules: false` only what is said here.
+
+    `aliases`: `KIND/NAME: KIND/NAME` (or the name alone), in every scope. `scopes`: scope labels that mean
+    another scope, so that names are joined across both; without it no name is joined with one of another.
+    """
+
+    rules: bool = True
+    aliases: dict[str, str] = field(default_factory=dict[str, str])
+    scopes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        for what, given in (("aliases", self.aliases), ("scopes", self.scopes)):
+            if len(given) > IDENTITY_MAX:
+                raise ValueError(f"{what}: {len(given)} entries; at most {IDENTITY_MAX} are taken")
+        pairs = self.pairs()
+        for (kind, name), target in pairs.items():
+            if name == target:
+                raise ValueError(f"aliases: {kind}/{name} is named as its own alias")
+            if (kind, target) in pairs:
+                raise ValueError(
+                    f"aliases: {kind}/{name} is to be {kind}/{target}, which is an alias itself; "
+                    f"name {kind}/{pairs[kind, target]}"
+                )
+        for scope, target in self.scopes.items():
+            if scope == target or target in self.scopes:
+                raise ValueError(f"scopes: {scope!r} is to be {target!r}, which is to be another one itself")
+
+    def pairs(self) -> dict[tuple[str, str], str]:
+        """The aliases: entity type and name, and the name that is meant. Raises ValueError."""
+        pairs: dict[tuple[str, str], str] = {}
+        for given, meant in self.aliases.items():
+            word, _, name = given.partition("/")
+            kind = kind_of(word)
+            if kind is None or not name:
+                raise ValueError(f"aliases: {given!r} is no KIND/NAME of an entity, as node/n1 is")
+            head, _, rest = meant.partition("/")
+            other = kind_of(head) if rest else None
+            if other is not None and other is not kind:
+                raise ValueError(f"aliases: {given} can't be {meant}: a {kind.value} is no {other.value}")
+            target = rest if other is not None else meant
+            if not target:
+                raise ValueError(f"aliases: {given} has no name to mean")
+            pairs[kind.value, name] = target
+        return pairs
+
+
 class SourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """One source: the keys that all have, and in `options` those of its driver.
 
@@ -163,6 +213,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
     events: EventsSettings = field(default_factory=EventsSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

@@ -16,10 +16,11 @@ from steersman.kernel.clock import Clock
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fields import canonical_name, clean_fields
 from steersman.kinds.fragment import StateFragment
-from steersman.kinds.settings import OWN_SOURCE
+from steersman.kinds.settings import OWN_SOURCE, IdentitySettings
 from steersman.observe.entries import Batch, Declared, Entry, Gone, Reported
+from steersman.observe.identity.resolver import Resolver
 from steersman.state.bus import StateBus
-from steersman.state.outcome import MergeOutcome
+from steersman.state.outcome import STALE, MergeOutcome
 from steersman.state.sources import SourceInfo
 
 SLICE_MAX = 500
@@ -39,8 +40,10 @@ class Refusal(Struct, frozen=True):
 class Inlet:
     """The door. Belongs to the bus's thread; its methods do not wait."""
 
-    def __init__(self, bus: StateBus, clock: Clock) -> None:
+    def __init__(self, bus: StateBus, clock: Clock, identity: IdentitySettings | None = None) -> None:
         self.bus = bus
+        self.names = Resolver(bus, identity)
+        """Which names are one entity."""
         self._clock = clock
         self._began_s = clock.monotonic()
         self._listeners: list[Listener] = []
@@ -54,12 +57,25 @@ class Inlet:
         now = self._clock.now()
         if self._listeners and fragments:
             self._tell(Batch(now, self._elapsed_s(), fragments))
-        return self.bus.put_many(fragments, received_at=now)
+        passed = self.names.admit(fragments)
+        if passed is fragments:
+            outcomes = self.bus.put_many(fragments, received_at=now)
+        else:
+            landed = iter(self.bus.put_many([one for one in passed if one is not None], received_at=now))
+            outcomes = [
+                next(landed) if one is not None else MergeOutcome(STALE, fragment)
+                for fragment, one in zip(fragments, passed, strict=True)
+            ]
+        self.bus.links.tidy()
+        return outcomes
 
-    def forget(self, key: EntityKey, observed_at: datetime) -> bool:
-        """The entity is gone since then; whether there was one."""
+    def forget(self, key: EntityKey, observed_at: datetime, source: str = "") -> bool:
+        """The entity is gone since then, as `source` says where one does; whether there was one."""
+        key = self.names.typed(source, key)
         self._tell(Gone(self._clock.now(), self._elapsed_s(), *key, observed_at))
-        return self.bus.forget(key.entity_type, key.entity_id, key.scope, observed_at)
+        gone = self.bus.forget(key.entity_type, key.entity_id, key.scope, observed_at)
+        self.names.forget(key, observed_at)
+        return gone
 
     def declare(self, info: SourceInfo, *, observed: bool = True) -> None:
         """Say what a source promises. `observed`: this server reads it, so nobody may push in its name."""

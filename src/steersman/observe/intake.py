@@ -333,9 +333,9 @@ class _Round:
                     refused += 1
                     if refused == 1 and outcome.error is not None:
                         warnings.append(f"refused: {outcome.error.detail}")
-        gone = [*seen.gone, *[key async for key in self._unspoken(seen)]]
+        gone = [*seen.gone, *[key async for key in self._unspoken(seen, ready)]]
         for key in gone:
-            inlet.forget(key, began_at)
+            inlet.forget(key, began_at, self.source.name)
         if refused > 1:
             warnings.append(f"{refused} fragments were refused in all")
         for line in drift:
@@ -347,9 +347,9 @@ class _Round:
         if was != UP:
             _log.info("source_up", source=self.source.name, fragments=len(ready), took_s=round(took_s, 3))
 
-    async def _unspoken(self, seen: Observation) -> AsyncIterator[EntityKey]:
+    async def _unspoken(self, seen: Observation, ready: list[StateFragment]) -> AsyncIterator[EntityKey]:
         """What this source alone told of and, though it has told all there is of that type, does not now."""
-        told = {fragment.key for fragment in seen.fragments} if seen.whole else set[EntityKey]()
+        told = self._told(ready) if seen.whole else set[EntityKey]()
         for entity_type in seen.whole:
             known = self._intake.inlet.bus.entities(entity_type, scope=self.source.scope)
             for count, entity in enumerate(known, 1):
@@ -358,6 +358,10 @@ class _Round:
                     yield key
                 if count % SLICE_MAX == 0:
                     await self._intake.clock.sleep(0)  # others first
+
+    def _told(self, fragments: list[StateFragment]) -> set[EntityKey]:
+        """The entities that it told of, under whatever name."""
+        return {self._intake.inlet.names.entity(fragment) for fragment in fragments}
 
     def _checked(self, fragments: list[StateFragment], drift: list[str]) -> list[StateFragment]:
         """The fragments with clean fields and in this source's own name."""

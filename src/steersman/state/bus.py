@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+from msgspec import structs
+
 from steersman.kernel.clock import Clock, SystemClock, as_utc
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
@@ -40,6 +42,7 @@ from steersman.state.limits import (
     FutureTimestamp,
     RevisionsExhausted,
 )
+from steersman.state.links import Links, Tie
 from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
 from steersman.state.sources import Source, SourceInfo, Sources
 from steersman.state.upkeep import Upkeep
@@ -56,11 +59,13 @@ COUNTERS: tuple[str, ...] = (
     "refused",
     "announced",
     "forgotten",
+    "moved",
     "skewed",
     "tombstones_dropped",
 )
 """What is counted as it happens. `stale_kept`: those of `stale` whose source had said nothing newer; their
-words lost, and are kept beside the winners. Merged fragments are not counted but worked out."""
+words lost, and are kept beside the winners. `moved`: revisions because a name was found to be, or no longer
+to be, one of an entity's. Merged fragments are not counted but worked out."""
 
 
 class StateBus:
@@ -86,6 +91,10 @@ class StateBus:
         self._upkeep = Upkeep(self._index, self._limits, self._counts, self._revise)
         self._tombstones = self._upkeep.tombstones
         self._first_revision = first_revision
+        self.links = Links(
+            self._index, self._upkeep, self._counts, self._arrival, self._new_cell, self._revise
+        )
+        """Which names are one entity; see `state.links`. Whoever resolves identities tells it."""
         self.feed = Feed(
             self._log,
             self._clock,
@@ -134,6 +143,7 @@ class StateBus:
                     and source.name == fragment.source
                     and old.observed_at <= observed_at <= wall
                     and was.fields.keys() == fragment.fields.keys()
+                    and was.entity_id == fragment.entity_id
                     and (was.labels == labels or was.labels.keys() == labels.keys())
                     and not (was.clear or fragment.clear)
                     and source.heard is not None
@@ -169,7 +179,7 @@ class StateBus:
         before, observed_at, name = cell.layers, fragment.observed_at, fragment.source
         found, rivalled = -1, False
         for place, layer in enumerate(before):
-            if layer.source.name == name:
+            if layer.source.name == name and layer.fragment.entity_id == fragment.entity_id:
                 found = place
             elif layer.observed_at >= observed_at:
                 if layer.observed_at > arrival.wall:
@@ -202,7 +212,7 @@ class StateBus:
             return self._create(layer, arrival)
         cell.rebase(arrival)
         before = cell.layers
-        if cell.rejects(source, observed_at):
+        if cell.rejects(source, fragment, observed_at, self.links.floor(cell, fragment)):
             self._counts["stale"] += 1
             return MergeOutcome(STALE, fragment, before)
         kept = room_made(before, layer, self._limits, arrival)
@@ -210,8 +220,7 @@ class StateBus:
         layers = stacked(kept, layer)
         verdict = judge(before, layer) if before else CREATED
         if not before:
-            cell.ghost = ()
-            self._tombstones.dig_up(cell)
+            self.links.revive(cell)
         cell.layers = layers
         self._revise(cell)
         self._upkeep.settle(cell, arrival)
@@ -255,16 +264,21 @@ class StateBus:
         arrival = self._arrival(1)
         when = self._moment(as_utc(observed_at), arrival) if observed_at is not None else arrival.wall
         cell = self._index.find(entity_type, entity_id, scope)
+        name = EntityKey(entity_type, (cell.scope if cell and scope is None else scope) or "", entity_id)
         if cell is None:
-            cell = self._new_cell(EntityKey(entity_type, scope or "", entity_id))
+            cell = self._new_cell(name)
+        elif cell.key != name and self.links.has(name):
+            # One of its names is gone, not the thing: what was said under that name goes, the rest stays.
+            self.links.part(name)
+            cell = self._index.own(name) or self._new_cell(name)
         cell.rebase(arrival)
         if cell.floor is not None and when <= cell.floor.observed_at:
             return False
         cell.floor = Stamp(when, arrival, self._revision + 1)
-        left = since(cell.layers, when)
+        left = since(cell.layers, when, name if self.links.has_names(cell) else None)
         gone = not left and bool(cell.layers)
         if not left:
-            cell.ghost = cell.layers or cell.ghost
+            cell.ghost, cell.moved = cell.layers or cell.ghost, None
             self._upkeep.bury(cell, arrival.monotonic)
         changed = left != cell.layers or not left
         cell.layers = left
@@ -301,6 +315,11 @@ class StateBus:
         """One source as it stands; None where nobody ever named it."""
         source = self._sources.get(name)
         return source.status(self._now()) if source is not None else None
+
+    def priority_of(self, name: str) -> int:
+        """A source's priority; 0 where nobody ever named it."""
+        source = self._sources.get(name)
+        return source.rank if source is not None else 0
 
     def sources(self) -> list[SourceStatus]:
         """All sources, by name."""
@@ -375,7 +394,10 @@ class StateBus:
         """Every field with its provenance; health and confidence with their reasons. None where there is no
         such entity."""
         cell = self._live(entity_type, entity_id, scope)
-        return explanation_of(_picture(cell), self._now()) if cell is not None else None
+        if cell is None:
+            return None
+        picture = self._picture(cell)._replace(aliases=self.links.aliases(cell))
+        return explanation_of(picture, self._now())
 
     def history(
         self, entity_type: EntityType, entity_id: str, scope: str | None = None
@@ -385,7 +407,9 @@ class StateBus:
         cell = self._live(entity_type, entity_id, scope)
         if cell is None:
             return None
-        return cell.history.read() if cell.history is not None else EntityHistory()
+        history = cell.history.read() if cell.history is not None else EntityHistory()
+        lives = self.links.lives(cell)
+        return structs.replace(history, lives=lives) if lives else history
 
     def changed_since(self, revision: int) -> Iterator[CanonicalEntity]:
         """Entities and tombstones whose last change came after `revision`, each once, oldest change first.
@@ -413,12 +437,15 @@ class StateBus:
     def counters(self) -> dict[str, int]:
         """Numbers for metrics: what was merged, refused and dropped since the start, and what is held."""
         counts = self._counts
-        written = self._revision - self._first_revision - counts["announced"] - counts["forgotten"]
+        written = self._revision - self._first_revision
+        written -= counts["announced"] + counts["forgotten"] + counts["moved"]
         return {
             **counts,
             "merged": written - counts["created"] - counts["partial"] - counts["stale_kept"],
             "entities": len(self),
             "tombstones": len(self._tombstones),
+            "names": self.links.count,
+            "ambiguous": self.links.ambiguous,
             "sources": len(self._sources),
             "drift_dropped": self._drift.dropped,
             "subscriptions": len(self.feed),
@@ -467,17 +494,24 @@ class StateBus:
         """The record of a source, made where it is new. Raises `BusFull`."""
         return self._sources.of(name, source_type)
 
-    def adopt(self, cell: Cell, now: Arrival, tombstone_left_s: float) -> bool:
-        """Take in an entity from a checkpoint, with the revision it had; False where one is here already.
+    def adopt(
+        self,
+        cell: Cell,
+        now: Arrival,
+        tombstone_left_s: float,
+        ties: Iterable[tuple[EntityKey, Tie]] = (),
+    ) -> bool:
+        """Take in an entity from a checkpoint, with the revision and names it had; False where one is here
+        already.
 
         For the start, before fragments come. Raises `BusFull`.
         """
         key = cell.key
-        if self._index.find(key.entity_type, key.entity_id, key.scope) is not None:
+        if self._index.own(key) is not None:
             return False
         if self._index.count >= self._limits.entities_max:
             raise BusFull(f"{key} does not fit in", limit=self._limits.entities_max)
-        self._index.add(cell)
+        self.links.adopt(cell, ties)
         cell.sample_at = self._upkeep.sampler.first_at(self._index.count, now.monotonic)
         for layer in cell.layers:
             heard = layer.source.heard
@@ -556,10 +590,10 @@ class StateBus:
         def drift(entity_type: EntityType, field: str, detail: str) -> None:
             self._drift.note(entity_type, field, detail, now.wall)
 
-        return entity_of(_picture(cell), now, drift)
+        return entity_of(self._picture(cell), now, drift)
 
-
-def _picture(cell: Cell) -> Picture:
-    if cell.layers or cell.floor is None:
-        return Picture(cell.key, cell.layers, cell.revision, None)
-    return Picture(cell.key, cell.ghost, cell.revision, cell.floor.observed_at)
+    def _picture(self, cell: Cell) -> Picture:
+        layers = cell.layers or cell.ghost
+        if not self.links.busy:
+            return Picture(cell.key, layers, cell.revision, cell.deleted_at)
+        return self.links.picture(cell, layers)

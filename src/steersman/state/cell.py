@@ -7,11 +7,20 @@ from datetime import datetime
 from msgspec import Struct
 
 from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.fragment import StateFragment
 from steersman.state.history import History
-from steersman.state.layer import Arrival, Layer, Stamp, rebased, rebased_stamp
+from steersman.state.layer import Arrival, Layer, Stamp, rebased, rebased_stamp, same_voice
 from steersman.state.sources import Source
 
 NEVER = float("inf")
+
+
+class Moved(Struct, frozen=True, gc=False):
+    """What was said of a name is counted to another entity since then: it is the same thing."""
+
+    scope: str
+    entity_id: str
+    stamp: Stamp
 
 
 class Cell(Struct, eq=False, gc=False):
@@ -23,6 +32,8 @@ class Cell(Struct, eq=False, gc=False):
     - `layers`: what is known; empty for a tombstone. `ghost`: a tombstone's last layers, for display.
     - `revision`: the bus revision of its last change; -1 once it is forgotten altogether.
     - `floor`: when it was last deleted; nothing observed up to then counts any more.
+    - `moved`: where what was said of it counts now, on a tombstone that is there because of that.
+    - `mixed`: it has names of another scope too.
     - `announced`: how current it was, in one word (`Standing.signature`), when subscribers were last told.
     - `plain`: fresh as a whole, and one layer for each source: what the hot path takes on itself.
     - `bucket`: its place in checkpoints; -1 until one is made.
@@ -37,6 +48,8 @@ class Cell(Struct, eq=False, gc=False):
     ghost: tuple[Layer, ...] = ()
     revision: int = 0
     floor: Stamp | None = None
+    moved: Moved | None = None
+    mixed: bool = False
     announced: str = ""
     plain: bool = False
     bucket: int = -1
@@ -49,12 +62,24 @@ class Cell(Struct, eq=False, gc=False):
         """The entity's identity; made when asked, so that no cell keeps one."""
         return EntityKey(self.entity_type, self.scope, self.entity_id)
 
-    def rejects(self, source: Source, observed_at: datetime) -> bool:
-        """Whether a fragment is stale as a whole: older than the newest of its source, or from before the
-        entity was deleted."""
-        if self.floor is not None and observed_at <= self.floor.observed_at:
+    @property
+    def deleted_at(self) -> datetime | None:
+        """Since when it is gone; None for what lives."""
+        if self.layers:
+            return None
+        gone = self.moved.stamp if self.moved is not None else self.floor
+        return gone.observed_at if gone is not None else None
+
+    def rejects(
+        self, source: Source, fragment: StateFragment, observed_at: datetime, floor: Stamp | None
+    ) -> bool:
+        """Whether a fragment is stale as a whole: older than the newest of its source, or from before
+        `floor`, when what it names was deleted."""
+        if floor is not None and observed_at <= floor.observed_at:
             return True
-        return any(layer.source is source and observed_at < layer.observed_at for layer in self.layers)
+        return any(
+            observed_at < layer.observed_at and same_voice(layer, source, fragment) for layer in self.layers
+        )
 
     def rebase(self, now: Arrival) -> None:
         """Put what lies ahead of a wall clock that was set back onto the new clock, at its true age. Else a
@@ -63,3 +88,5 @@ class Cell(Struct, eq=False, gc=False):
             self.layers = tuple(rebased(layer, now) for layer in self.layers)
         if self.floor is not None:
             self.floor = rebased_stamp(self.floor, now)
+        if self.moved is not None:
+            self.moved = Moved(self.moved.scope, self.moved.entity_id, rebased_stamp(self.moved.stamp, now))

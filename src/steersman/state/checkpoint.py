@@ -21,7 +21,7 @@ from steersman.kernel.logging import get_logger
 from steersman.state.bus import StateBus
 from steersman.state.cell import Cell
 from steersman.state.revisions import RevisionBlocks
-from steersman.state.saved import BucketDamaged, SavedCell, pack, restore_cell, save_cell, unpack
+from steersman.state.saved import BucketDamaged, SavedCell, pack, restore_cell, save_cell, saved_ties, unpack
 from steersman.store.api import VALUE_MAX_BYTES, Delete, Put, Store, Write
 
 PREFIX = "soft/bus/entities/"
@@ -205,7 +205,11 @@ class Checkpoint:
         pending = [cells[i : i + PART_ENTITIES_MAX] for i in range(0, len(cells), PART_ENTITIES_MAX)]
         while pending:
             some = pending.pop(0)
-            saved = [save_cell(c, now, self._bus.tombstone_left_s(c)) for c in some if c.revision >= 0]
+            saved = [
+                save_cell(c, now, self._bus.tombstone_left_s(c), self._bus.links.ties(c.key))
+                for c in some
+                if c.revision >= 0
+            ]
             if not saved:
                 continue
             try:
@@ -271,7 +275,7 @@ class Checkpoint:
         if not saved.layers and left_s <= 0:
             return False
         cell = restore_cell(saved, now, elapsed_s, self._bus.source_of, self._bus.revision)
-        return self._bus.adopt(cell, now, left_s)
+        return self._bus.adopt(cell, now, left_s, saved_ties(saved))
 
     def _remember_key(self, key: str) -> bool:
         """A key of a bucket that was saved before: written over or deleted by the first save. False where it

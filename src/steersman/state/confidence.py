@@ -12,14 +12,17 @@ The same fragments, sources and time give the same score: nothing is learned and
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, cast
 
 from steersman.kinds.entity import EVENT, EntityType
 from steersman.kinds.explanation import Confidence, ConfidenceItem
-from steersman.kinds.fields import FIELDS
+from steersman.kinds.fields import FIELDS, REFERENCES
 from steersman.state.freshness import FRESH, STALE, judge_field, pace_of
-from steersman.state.layer import CLEARED, Arrival, Layer, Written, said_fields
+from steersman.state.layer import CLEARED, Arrival, Layer, Stamp, Written, beats, said_fields
+
+Refer = Callable[[EntityType, str], str]
+"""The id of the entity that a name of that type means."""
 
 WEIGHTS = {FRESH: 1.0, STALE: 0.5}
 FAILING_SCORE = 0.7
@@ -40,8 +43,10 @@ def confidence_of(
     now: Arrival,
     fields: dict[str, Written],
     states: dict[str, str] | None = None,
+    refer: Refer | None = None,
 ) -> Confidence:
-    """The score of an entity. `states` are the classes of its fields, where the caller has them already."""
+    """The score of an entity. `states` are the classes of its fields, where the caller has them already;
+    `refer` tells which entity a reference means, where things have several names."""
     known = {name: w for name, w in fields.items() if w.value is not CLEARED}
     if states is None:
         states = {n: judge_field(w, pace_of(entity_type, n), now)[0] for n, w in known.items()}
@@ -49,7 +54,7 @@ def confidence_of(
         _freshness(entity_type, known, states),
         _coverage(entity_type, known),
         _sources(known, layers, now),
-        _agreement(layers, now),
+        _agreement(entity_type, layers, now, refer),
     )
     score = 1.0
     for item in items:
@@ -131,26 +136,43 @@ def _trust(layer: Layer, now: Arrival) -> float:
     return FAILING_SCORE if source.failures else 1.0
 
 
-def _agreement(layers: tuple[Layer, ...], now: Arrival) -> ConfidenceItem:
-    said: dict[str, dict[str, Any]] = {}
+def _agreement(
+    entity_type: EntityType, layers: tuple[Layer, ...], now: Arrival, refer: Refer | None
+) -> ConfidenceItem:
+    references = REFERENCES.get(entity_type, {}) if refer is not None else {}
+    said: dict[str, dict[str, tuple[Any, Stamp | Layer]]] = {}
     for layer in layers:
-        if layer.source.is_dead(now):
+        source = layer.source
+        if source.is_dead(now):
             continue
-        for name, value in said_fields(layer):
-            said.setdefault(name, {})[layer.source.name] = (
-                value  # a source's later layer stands after its earlier
-            )
-    shared = {name: by for name, by in said.items() if len(by) > 1}
+        for name, word in said_fields(layer):
+            by = said.setdefault(name, {})
+            stamp = layer.stamp(name)
+            known = by.get(source.name)  # it may have several layers, and several names for the thing
+            if known is None or beats(stamp, source.rank, known[1], source.rank):
+                value = referred(word, references[name], refer) if refer and name in references else word
+                by[source.name] = (value, stamp)
+    shared = {name: [value for value, _ in by.values()] for name, by in said.items() if len(by) > 1}
     if not shared:
         return ConfidenceItem("agreement", 1.0, "no field has two living sources")
-    split = [name for name, by in shared.items() if not _agree(list(by.values()))]
+    split = [name for name, by in shared.items() if not agree(by)]
     score = (len(shared) - len(split)) / len(shared)
     detail = f"{len(shared) - len(split)} of {len(shared)} shared fields agree"
     detail += f" (not: {', '.join(sorted(split))})" if split else ""
     return ConfidenceItem("agreement", round(score, _DIGITS), detail)
 
 
-def _agree(values: list[Any]) -> bool:
+def referred(value: Any, refers: EntityType, refer: Refer) -> Any:
+    """A reference, or a list of them, with entity ids in place of other names."""
+    if isinstance(value, str):
+        return refer(refers, value)
+    if isinstance(value, (list, tuple)):
+        return [refer(refers, one) if isinstance(one, str) else one for one in cast("list[Any]", value)]
+    return value
+
+
+def agree(values: list[Any]) -> bool:
+    """Whether these say the same: numbers within `TOLERANCE`, all else exactly."""
     first = values[0]
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         low, high = min(values), max(values)

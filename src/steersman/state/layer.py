@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, structs
 
-from steersman.kinds.fragment import CLEAR_MAX_CHARS, FIELDS_MAX, StateFragment
+from steersman.kinds.entity import EntityKey
+from steersman.kinds.fragment import CLEAR_MAX_CHARS, FIELDS_MAX, SCOPE_LABEL, StateFragment
 
 if TYPE_CHECKING:
     from steersman.state.sources import Source
@@ -155,6 +156,23 @@ def _claim(won: dict[str, Written], name: str, new: Written) -> None:
         won[name] = new
 
 
+def same_voice(layer: Layer, source: Source, fragment: StateFragment) -> bool:
+    """Whether the fragment goes on with what the layer said: the same source, of a thing that it calls by the
+    same name. Two names of one source are two voices, so that they can be told apart again."""
+    said = layer.fragment
+    return (
+        layer.source is source
+        and said.entity_id == fragment.entity_id
+        and said.labels.get(SCOPE_LABEL) == fragment.labels.get(SCOPE_LABEL)
+    )
+
+
+def named(layer: Layer, name: EntityKey) -> bool:
+    """Whether the layer was said of that name."""
+    said = layer.fragment
+    return said.entity_id == name.entity_id and said.labels.get(SCOPE_LABEL, "") == name.scope
+
+
 def covers(new: StateFragment, old: StateFragment) -> bool:
     """Whether `new` says everything that `old` said, so that `old` no longer matters beside it."""
     if not old.fields.keys() <= new.fields.keys():
@@ -179,7 +197,8 @@ def stacked(layers: tuple[Layer, ...], new: Layer) -> tuple[Layer, ...]:
     """The layers once `new` has come, which is no older than those of its source: covered ones dropped, many
     folded into one. The order of layers is that of their sources' first words, so it is deterministic."""
     source, fragment = new.source, new.fragment
-    mine = [layer for layer in layers if layer.source is source and not covers(fragment, layer.fragment)]
+    ours = [layer for layer in layers if same_voice(layer, source, fragment)]
+    mine = [layer for layer in ours if not covers(fragment, layer.fragment)]
     if len(mine) >= UNFOLDED_MAX:
         mine = [_folded(mine, new)]
     else:
@@ -187,7 +206,7 @@ def stacked(layers: tuple[Layer, ...], new: Layer) -> tuple[Layer, ...]:
     result: list[Layer] = []
     placed = False
     for layer in layers:
-        if layer.source is not source:
+        if not any(layer is one for one in ours):
             result.append(layer)
         elif not placed:
             result.extend(mine)
@@ -235,10 +254,14 @@ def _newest_clears(cleared: list[tuple[datetime, int, str]]) -> tuple[str, ...]:
     return tuple(sorted(kept))
 
 
-def since(layers: tuple[Layer, ...], floor: datetime) -> tuple[Layer, ...]:
-    """What was said after that time: the rest belonged to an earlier life of the entity."""
+def since(layers: tuple[Layer, ...], floor: datetime, name: EntityKey | None = None) -> tuple[Layer, ...]:
+    """What was said after that time: the rest belonged to an earlier life of the entity. With `name`
+    only what was said of that name is held to it."""
     kept: list[Layer] = []
     for layer in layers:
+        if name is not None and not named(layer, name):
+            kept.append(layer)
+            continue
         if layer.observed_at <= floor:
             continue
         if layer.stamps is None and layer.label_stamps is None:

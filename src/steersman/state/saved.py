@@ -8,19 +8,20 @@ back meanwhile makes it too small by that much at most, never negative.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from steersman.kernel.bounds import MIB
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
-from steersman.state.cell import Cell
+from steersman.state.cell import Cell, Moved
 from steersman.state.layer import Arrival, Layer, Stamp
+from steersman.state.links import Tie
 from steersman.state.sources import Source
 
 BUCKET_FORMAT = 1
@@ -47,7 +48,7 @@ class SavedStamp(Struct, frozen=True, array_like=True):
 
 
 class SavedLayer(Struct, frozen=True, array_like=True):
-    """A layer: whose, when, what."""
+    """A layer: whose, when, what; `name` where the source calls the entity so, and not by its id."""
 
     source: str
     source_type: str
@@ -57,6 +58,25 @@ class SavedLayer(Struct, frozen=True, array_like=True):
     clear: tuple[str, ...]
     stamps: dict[str, SavedStamp] | None
     label_stamps: dict[str, SavedStamp] | None
+    name: str = ""
+
+
+class SavedTie(Struct, frozen=True, array_like=True):
+    """A further name of an entity."""
+
+    scope: str
+    entity_id: str
+    rule: str
+    evidence: str
+    since: datetime
+
+
+class SavedMove(Struct, frozen=True, array_like=True):
+    """Which entity a tombstone's name leads to."""
+
+    scope: str
+    entity_id: str
+    stamp: SavedStamp
 
 
 class SavedCell(Struct, frozen=True, array_like=True):
@@ -70,6 +90,8 @@ class SavedCell(Struct, frozen=True, array_like=True):
     ghost: list[SavedLayer]
     floor: SavedStamp | None
     tombstone_left_s: float
+    moved: SavedMove | None = None
+    ties: list[SavedTie] = field(default_factory=list[SavedTie])
 
 
 class SavedBucket(Struct, frozen=True, array_like=True):
@@ -103,18 +125,33 @@ def unpack(value: bytes, bytes_max: int = UNPACKED_MAX_BYTES) -> SavedBucket:
         raise BucketDamaged(str(error)) from error
 
 
-def save_cell(cell: Cell, now: Arrival, tombstone_left_s: float) -> SavedCell:
-    """A cell as it stands."""
+def save_cell(
+    cell: Cell, now: Arrival, tombstone_left_s: float, ties: Iterable[tuple[EntityKey, Tie]] = ()
+) -> SavedCell:
+    """A cell as it stands, with its further names."""
+    moved = cell.moved
     return SavedCell(
         cell.entity_type.value,
         cell.scope,
         cell.entity_id,
         cell.revision,
-        [_save_layer(layer, now) for layer in cell.layers],
-        [_save_layer(layer, now) for layer in cell.ghost],
+        [_save_layer(layer, cell.entity_id, now) for layer in cell.layers],
+        [_save_layer(layer, cell.entity_id, now) for layer in cell.ghost],
         _save_stamp(cell.floor, now) if cell.floor is not None else None,
         tombstone_left_s,
+        SavedMove(moved.scope, moved.entity_id, _save_stamp(moved.stamp, now)) if moved is not None else None,
+        [SavedTie(name.scope, name.entity_id, t.rule, t.evidence, t.since) for name, t in ties],
     )
+
+
+def saved_ties(saved: SavedCell) -> list[tuple[EntityKey, Tie]]:
+    """The further names of a saved entity."""
+    entity_type = EntityType(saved.entity_type)
+    to = EntityKey(entity_type, saved.scope, saved.entity_id)
+    return [
+        (EntityKey(entity_type, one.scope, one.entity_id), Tie(to, one.rule, one.evidence, one.since))
+        for one in saved.ties
+    ]
 
 
 def restore_cell(
@@ -133,6 +170,8 @@ def restore_cell(
     cell.layers = tuple(_restore_layer(layer, key, clock, source_of) for layer in saved.layers)
     cell.ghost = tuple(_restore_layer(layer, key, clock, source_of) for layer in saved.ghost)
     cell.floor = clock.stamp(saved.floor) if saved.floor is not None else None
+    if saved.moved is not None:
+        cell.moved = Moved(saved.moved.scope, saved.moved.entity_id, clock.stamp(saved.moved.stamp))
     return cell
 
 
@@ -165,7 +204,7 @@ def _save_stamp(stamp: Stamp | Layer, now: Arrival) -> SavedStamp:
     return SavedStamp(stamp.observed_at, stamp.arrival.wall, held_s, stamp.revision)
 
 
-def _save_layer(layer: Layer, now: Arrival) -> SavedLayer:
+def _save_layer(layer: Layer, entity_id: str, now: Arrival) -> SavedLayer:
     fragment = layer.fragment
     stamps, label_stamps = layer.stamps, layer.label_stamps
     return SavedLayer(
@@ -177,6 +216,7 @@ def _save_layer(layer: Layer, now: Arrival) -> SavedLayer:
         fragment.clear,
         {n: _save_stamp(s, now) for n, s in stamps.items()} if stamps is not None else None,
         {n: _save_stamp(s, now) for n, s in label_stamps.items()} if label_stamps is not None else None,
+        fragment.entity_id if fragment.entity_id != entity_id else "",
     )
 
 
@@ -187,7 +227,7 @@ def _restore_layer(
     fragment = StateFragment(
         source_type=saved.source_type,
         entity_type=key.entity_type,
-        entity_id=key.entity_id,
+        entity_id=saved.name or key.entity_id,
         observed_at=stamp.observed_at,
         fields=saved.fields,
         labels=saved.labels,

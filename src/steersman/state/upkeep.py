@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
+from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.fields import REFERENCES
 from steersman.state.aging import Wheel
 from steersman.state.cell import NEVER, Cell
 from steersman.state.freshness import FRESH, standing_of
@@ -25,6 +28,10 @@ TIMED_LOOK_S = 30.0
 """How often an entity is looked at whose health rules read the clock (a heartbeat that is too old)."""
 
 
+_REFERRED = frozenset(refers for fields in REFERENCES.values() for refers in fields.values())
+_NONE: dict[str, EntityType] = {}
+
+
 class Upkeep:
     """Looks after the cells of one bus. `revise` gives a cell a new revision: subscribers are told of it."""
 
@@ -37,7 +44,8 @@ class Upkeep:
         self._wheel = Wheel()
         self._revived: set[str] = set()
         self._redefined: set[str] = set()
-        self._searched_for: tuple[set[str], set[str]] = (set(), set())
+        self._renamed: set[EntityKey] = set()
+        self._searched_for: tuple[set[str], set[str], set[EntityKey]] = (set(), set(), set())
         self._to_search: list[Cell] = []
         self.sampler = Sampler(limits)
         self.tombstones = Tombstones(limits.tombstones_max, limits.tombstone_ttl_s)
@@ -74,6 +82,11 @@ class Upkeep:
         promise it may be of another class, and may age sooner."""
         self._redefined.add(source.name)
 
+    def rename(self, name: EntityKey) -> None:
+        """The name means another entity now: what refers to it looks different, and is told anew."""
+        if name.entity_type in _REFERRED:
+            self._renamed.add(name)
+
     def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:
         """The entity is deleted, and remembered as such."""
         cell.announced = DELETED
@@ -95,7 +108,7 @@ class Upkeep:
 
     def due_at(self, now: Arrival) -> float:
         """Monotonic second at which `sweep` has something to do; infinite where nothing ages."""
-        if self._revived or self._redefined or self._to_search:
+        if self._revived or self._redefined or self._renamed or self._to_search:
             return now.monotonic
         return min(self._wheel.due_at(), self.tombstones.due_at())
 
@@ -136,21 +149,25 @@ class Upkeep:
         cell.alarm = NEVER
 
     def _look_at_changed(self, now: Arrival, entities_max: int) -> int:
-        """Look at what is not fresh and is held by a source that came back, and at all that is held by one
-        with a new promise. One search serves all such sources since the last one began, because thousands may
-        come at once."""
+        """Look at what is not fresh and is held by a source that came back, at all that is held by one with a
+        new promise, and at what refers to a name that means another entity now. One search serves all of
+        these since the last one began, because thousands may come at once."""
         looked = 0
         for _ in range(SEARCH_SLICE):
             if not self._to_search:
-                if not (self._revived or self._redefined):
+                if not (self._revived or self._redefined or self._renamed):
                     return looked
-                self._searched_for = self._revived, self._redefined
-                self._revived, self._redefined = set(), set()
+                self._searched_for = self._revived, self._redefined, self._renamed
+                self._revived, self._redefined, self._renamed = set(), set(), set()
                 self._to_search = list(self._index.cells())
                 self._to_search.reverse()  # taken from its end, in the order of the index
                 continue
             cell = self._to_search.pop()
-            revived, redefined = self._searched_for
+            revived, redefined, renamed = self._searched_for
+            if renamed and _refers(cell, renamed):
+                self._revise(cell)
+                self._counts["moved"] += 1
+                looked += 1
             late = cell.announced != FRESH
             if not (late or redefined):
                 continue
@@ -161,6 +178,17 @@ class Upkeep:
                 if looked == entities_max:
                     break
         return entities_max
+
+
+def _refers(cell: Cell, names: set[EntityKey]) -> bool:
+    """Whether a source speaks of one of these names in the entity."""
+    for field, refers in REFERENCES.get(cell.entity_type, _NONE).items():
+        for layer in cell.layers:
+            value = layer.fragment.fields.get(field)
+            said = cast("Iterable[Any]", value) if isinstance(value, list | tuple) else (value,)
+            if any(isinstance(one, str) and EntityKey(refers, cell.scope, one) in names for one in said):
+                return True
+    return False
 
 
 def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float]:

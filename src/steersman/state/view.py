@@ -6,23 +6,36 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
     CanonicalEntity,
     EntityKey,
     EntityType,
+    HealthReason,
     HealthState,
     SchedulerDomainType,
     WorkloadType,
 )
 from steersman.kinds.explanation import (
+    AGREE,
+    AMBIGUOUS,
+    CONFLICT,
+    LOST_BY_AGE,
+    LOST_BY_ARRIVAL,
+    LOST_BY_PRIORITY,
+    Alias,
+    Ambiguity,
     Explanation,
     FieldExplanation,
+    IdentityReport,
     LabelExplanation,
     OtherWord,
+    PlannedState,
 )
-from steersman.kinds.fields import COMMON_FIELDS, FIELDS, domain_of, workload_of
-from steersman.state.confidence import confidence_of, score_of_one
+from steersman.kinds.fields import COMMON_FIELDS, FIELDS, REFERENCES, domain_of, workload_of
+from steersman.state.confidence import Refer, agree, confidence_of, referred, score_of_one
 from steersman.state.freshness import FRESH, Standing, freshness_of, judge_field, pace_of, standing_of
 from steersman.state.health.verdict import health_of, judge_health
 from steersman.state.layer import (
@@ -62,11 +75,17 @@ class Picture(NamedTuple):
     layers: tuple[Layer, ...]
     revision: int
     deleted_at: datetime | None
+    merged_into: str = ""
+    """The id of the entity that this name was found to be one of; on a tombstone."""
+    aliases: tuple[Alias, ...] = ()
+    ambiguities: tuple[Ambiguity, ...] = ()
+    refer: Refer | None = None
+    """Gives the entity id that a reference means; None where every name is an id."""
 
 
 def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
     """The canonical entity."""
-    key, layers, revision, deleted_at = picture
+    key, layers, revision, deleted_at = picture[:4]
     entity_type = key.entity_type
     if not layers:  # deleted, and nothing was ever known of it
         return ENTITY_CLASSES[entity_type](
@@ -75,18 +94,28 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
             scope=key.scope,
             observed_at=deleted_at or now.wall,
             deleted_at=deleted_at,
+            merged_into=picture.merged_into,
             revision=revision,
         )
     standing = standing_of(entity_type, layers, now)
     values, states = standing.values, standing.states
     signals, outdated = _signals(standing)
     health, reasons = judge_health(entity_type, signals, now.wall, outdated, _known(standing))
+    if picture.ambiguities:
+        reasons = (
+            *reasons,
+            *(HealthReason(AMBIGUOUS, HealthState.HEALTHY, str(a)) for a in picture.ambiguities),
+        )
     if len(layers) == 1:
         score = score_of_one(entity_type, layers[0], states, now)
     else:
-        score = confidence_of(entity_type, layers, now, written_fields(layers), states).score
+        score = confidence_of(entity_type, layers, now, written_fields(layers), states, picture.refer).score
     labels = merged_labels(layers)
     declared, extra = split_values(entity_type, values, drift)
+    if picture.refer is not None and entity_type in REFERENCES:
+        for name, refers in REFERENCES[entity_type].items():
+            if name in declared:
+                declared[name] = referred(declared[name], refers, picture.refer)
     domain, workload = domain_of(values, labels), workload_of(values, labels)
     if domain is SchedulerDomainType.UNKNOWN:
         _note_common(entity_type, "scheduler_domain", values, labels, drift)
@@ -106,6 +135,7 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         freshness=standing.state,
         observed_at=newest.observed_at,
         deleted_at=deleted_at,
+        merged_into=picture.merged_into,
         labels=labels,
         sources=tuple(sorted({layer.source.name for layer in layers})),
         revision=revision,
@@ -126,7 +156,7 @@ def snapshot_of(
 
 def explanation_of(picture: Picture, now: Arrival) -> Explanation:
     """All of it, with reasons."""
-    key, layers, revision, deleted_at = picture
+    key, layers, revision, deleted_at = picture[:4]
     entity_type = key.entity_type
     fields = written_fields(layers)
     standing = standing_of(entity_type, layers, now, fields)
@@ -137,16 +167,21 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
         if w.value is not CLEARED
     }
     sources = {layer.source.name: layer.source for layer in layers}
+    health = health_of(entity_type, signals, now.wall, outdated, _known(standing))
+    if picture.ambiguities:
+        doubts = tuple(PlannedState(AMBIGUOUS, str(one)) for one in picture.ambiguities)
+        health = structs.replace(health, conditions=(*health.conditions, *doubts))
     return Explanation(
         key=key,
         revision=revision,
         deleted_at=deleted_at,
-        fields={name: _explain_field(entity_type, name, w, layers, now) for name, w in fields.items()},
+        fields={name: _explain_field(picture, name, w, now) for name, w in fields.items()},
         labels=labels,
         freshness=freshness_of(entity_type, layers, now),
-        health=health_of(entity_type, signals, now.wall, outdated, _known(standing)),
-        confidence=confidence_of(entity_type, layers, now, fields, standing.states),
+        health=health,
+        confidence=confidence_of(entity_type, layers, now, fields, standing.states, picture.refer),
         sources=tuple(sources[name].status(now) for name in sorted(sources)),
+        identity=IdentityReport(picture.aliases, picture.ambiguities),
     )
 
 
@@ -200,22 +235,15 @@ def _known(standing: Standing) -> Mapping[str, Any]:
     return {n: v for n, v in standing.values.items() if states[n] == FRESH or n in lingering}
 
 
-def _explain_field(
-    entity_type: EntityType, name: str, written: Written, layers: tuple[Layer, ...], now: Arrival
-) -> FieldExplanation:
+def _explain_field(picture: Picture, name: str, written: Written, now: Arrival) -> FieldExplanation:
+    entity_type = picture.key.entity_type
     pace = pace_of(entity_type, name)
     layer, stamp = written.layer, written.stamp
     spec = FIELDS[entity_type].get(name)
     cleared = written.value is CLEARED
-    others = tuple(
-        OtherWord(other.source.name, None if value is CLEARED else value, other.stamp(name).observed_at)
-        for other in layers
-        if other.source is not layer.source
-        for said, value in said_fields(other)
-        if said == name
-    )
+    others, agreement = _others(picture, name, written, now)
     return FieldExplanation(
-        value=None if cleared else written.value,
+        value=None if cleared else _meant(picture, name, written.value),
         source=layer.source.name,
         source_type=layer.fragment.source_type,
         observed_at=stamp.observed_at,
@@ -227,4 +255,39 @@ def _explain_field(
         skewed=stamp is layer and layer.fragment.observed_at > layer.observed_at,
         cleared=cleared,
         others=others,
+        agreement=agreement,
     )
+
+
+def _others(picture: Picture, name: str, written: Written, now: Arrival) -> tuple[tuple[OtherWord, ...], str]:
+    """What other sources say of the field, why each lost, and whether the living ones agree."""
+    layer, stamp = written.layer, written.stamp
+    words: list[OtherWord] = []
+    agreement = ""
+    for other in picture.layers:
+        if other.source is layer.source:
+            continue
+        said = dict(said_fields(other))
+        if name not in said:
+            continue
+        value, theirs = _meant(picture, name, said[name]), other.stamp(name)
+        agrees = agree([_meant(picture, name, written.value), value])
+        if theirs.observed_at != stamp.observed_at:
+            lost_by = LOST_BY_AGE
+        elif other.source.rank != layer.source.rank:
+            lost_by = LOST_BY_PRIORITY
+        else:
+            lost_by = LOST_BY_ARRIVAL
+        shown = None if said[name] is CLEARED else value
+        words.append(OtherWord(other.source.name, shown, theirs.observed_at, agrees, lost_by))
+        if not (other.source.is_dead(now) or layer.source.is_dead(now)) and agreement != CONFLICT:
+            agreement = AGREE if agrees else CONFLICT
+    return tuple(words), agreement
+
+
+def _meant(picture: Picture, name: str, value: Any) -> Any:
+    """The value, with the entity id where it names an entity by another of its names."""
+    refers = REFERENCES.get(picture.key.entity_type, {}).get(name)
+    if refers is None or picture.refer is None:
+        return value
+    return referred(value, refers, picture.refer)

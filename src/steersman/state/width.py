@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.state.layer import CLEARED, Arrival, Layer, written_fields, written_labels
+from steersman.state.layer import CLEARED, Arrival, Layer, same_voice, written_fields, written_labels
 from steersman.state.limits import BusLimits, EntityTooWide
 
 
@@ -10,7 +10,7 @@ def check_width(before: tuple[Layer, ...], new: Layer, limits: BusLimits) -> Non
     """Refuse a fragment that would make its entity, with `before`, too wide; costs next to nothing where it
     brings no new name. What is cleared does not count. Raises `EntityTooWide`."""
     fragment = new.fragment
-    known = next((old.fragment for old in before if old.source is new.source), None)
+    known = next((old.fragment for old in before if same_voice(old, new.source, fragment)), None)
     if (
         known is not None
         and known.fields.keys() >= fragment.fields.keys()
