@@ -56,10 +56,25 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     )
     url: Annotated[str | None, _is("where it is reached", pace=STATIC)] = None
     up: Annotated[bool | None, _is("whether the last probe or scrape got an answer")] = None
+    probe_latency_ms: Annotated[float | None, _is("time that our own look took", "ms")] = None
     latency_p50_ms: Annotated[float | None, _is("median latency", "ms")] = None
     latency_p95_ms: Annotated[float | None, _is("95th percentile of latency", "ms", expected=True)] = None
     latency_p99_ms: Annotated[float | None, _is("99th percentile of latency", "ms")] = None
+    latency_mean_ms: Annotated[float | None, _is("mean latency", "ms")] = None
+    queue_time_p95_ms: Annotated[float | None, _is("95th percentile of the time waited", "ms")] = None
+    queue_time_mean_ms: Annotated[float | None, _is("mean time waited", "ms")] = None
+    time_to_first_token_p50_ms: Annotated[float | None, _is("median time to the first token", "ms")] = None
+    time_to_first_token_p95_ms: Annotated[float | None, _is("95th percentile of the same", "ms")] = None
+    inter_token_latency_p50_ms: Annotated[float | None, _is("median time between two tokens", "ms")] = None
+    inter_token_latency_p95_ms: Annotated[float | None, _is("95th percentile of the same", "ms")] = None
     throughput: Annotated[float | None, _is("requests completed per second", "1/s")] = None
+    prompt_tokens_per_second: Annotated[float | None, _is("tokens of prompts read per second", "1/s")] = None
+    generation_tokens_per_second: Annotated[float | None, _is("tokens generated per second", "1/s")] = None
+    kv_cache_utilization: Annotated[float | None, _is("KV cache in use, 0 to 1", "1", high=1)] = None
+    prefix_cache_hit_rate: Annotated[
+        float | None, _is("prompt tokens that were cached, 0 to 1", "1", high=1)
+    ] = None
+    preemptions_per_second: Annotated[float | None, _is("requests put aside for want of cache", "1/s")] = None
     queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None
     in_flight: Annotated[int | None, _is("requests being worked on")] = None
     error_rate: Annotated[
@@ -286,6 +301,12 @@ class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
     traffic_percent: Annotated[
         float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW, high=100)
     ] = None
+    throughput: Annotated[float | None, _is("requests completed per second", "1/s")] = None
+    error_rate: Annotated[float | None, _is("share of requests that failed, 0 to 1", "1", high=1)] = None
+    latency_p95_ms: Annotated[float | None, _is("95th percentile of latency", "ms")] = None
+    latency_mean_ms: Annotated[float | None, _is("mean latency", "ms")] = None
+    queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None
+    in_flight: Annotated[int | None, _is("requests being worked on")] = None
 
 
 class SchedulerDomainEntity(CanonicalEntity, frozen=True, kw_only=True):

@@ -318,3 +318,20 @@ async def test_certificates_may_be_given_as_text_and_a_server_by_another_name(tm
         for one in (shown, named, other, broken):
             await one.close()
         await web.stop()
+
+
+async def test_a_query_of_the_url_stays_behind_the_path() -> None:
+    """Some APIs take their key as a query; a path that is put behind the URL must not land in it."""
+
+    async def answer(request: Request) -> Response:
+        return Response(request.path.encode())
+
+    web = await WebFake(answer).start()
+    client = WebClient(f"{web.url}/api/?key=a%2Fb", SystemClock())
+    try:
+        assert (await client.get(timeout_s=5)).body == b"/api/?key=a/b"
+        answered = await client.get("/models?all=1", timeout_s=5, params={"page": "2"})
+        assert answered.body == b"/api/models?all=1&key=a/b&page=2"
+    finally:
+        await client.close()
+        await web.stop()

@@ -42,6 +42,19 @@ def blank_text(blanks: str, text: str) -> bool:
     return blanks == "dcgm" and text.startswith("<<<") and text.endswith(">>>")
 
 
+Place = tuple[int, Any]
+"""Where a series stands among those of its fold: the rank of its name, and what it has in common with its
+copies (its own number where the rule knows of none)."""
+
+
+def _place(rule: MetricRule, index: int, name: str, labels: dict[str, str]) -> Place:
+    rank = next((n for n, metric in enumerate(rule.metric) if name in (metric, f"{metric}_bucket")), 0)
+    if not rule.copies:
+        return rank, index
+    kept = (item for item in labels.items() if item[0] != "le" and item[0] not in rule.copies)
+    return rank, tuple(sorted(kept))
+
+
 class Fold:
     """Several series, or a rate, or a cast, into one field."""
 
@@ -51,16 +64,24 @@ class Fold:
         self._factor = factor_of(mapping, rule, rule.field) or 1.0
         self._type: type = spec.type if spec is not None else float
         self.members: dict[int, str] = {}
+        self._apart = len(rule.metric) > 1 or bool(rule.copies)
+        self._places: dict[int, Place] = {}
         self._before: dict[int, tuple[float, float]] = {}
+        self.from_zero = rule.from_zero
+        self.since_s: float | None = None
+        """When its entity was last on a page; only kept where it counts from zero."""
 
-    def take(self, index: int, labels: dict[str, str]) -> None:
+    def take(self, index: int, name: str, labels: dict[str, str]) -> None:
         """Let a series in."""
         self.members[index] = fill(self._rule.key, labels) or "" if self._rule.key else ""
+        if self._apart:
+            self._places[index] = _place(self._rule, index, name, labels)
 
     def forget(self, gone: set[int]) -> bool:
         """Drop series; whether none is left."""
         for index in gone & self.members.keys():
             del self.members[index]
+            self._places.pop(index, None)
             self._before.pop(index, None)
         return not self.members
 
@@ -68,7 +89,27 @@ class Fold:
         self, fields: dict[str, Any], page: Page, at_s: float, blanks: frozenset[float], drift: list[str]
     ) -> None:
         """Put the field's value of this page into `fields`, where there is one."""
+        values = self._values(page, at_s, blanks)
+        if self._apart:
+            values = self._without_copies(values)
+        if not values:
+            return
         found: dict[str, list[float]] = {}
+        for index, value in values.items():
+            found.setdefault(self.members[index], []).append(value)
+        if self._rule.key:
+            fields[self._rule.field] = {
+                key: _combine(self._rule, items) for key, items in list(found.items())[:ITEMS_MAX] if key
+            }
+            return
+        value = self._cast(_combine(self._rule, next(iter(found.values()))), drift)
+        if value is not None:
+            fields[self._rule.field] = value
+
+    def _values(self, page: Page, at_s: float, blanks: frozenset[float]) -> dict[int, float]:
+        """What each series says on this page, in the field's unit; as a rate where that is meant."""
+        values: dict[int, float] = {}
+        rated = self._rule.kind in ("counter", "change")
         least = self._rule.at_least
         unknown: set[str] = set()
         for index, key in self.members.items():
@@ -78,34 +119,38 @@ class Fold:
             if least is not None and value < least:
                 unknown.add(key)
                 continue
-            if self._rule.kind == "counter":
+            if rated:
                 rate = self._rate(index, value, page.stamps.get(index, at_s))
                 if rate is None:
                     continue
                 value = rate
-            found.setdefault(key, []).append(value * self._factor)
-        for key in unknown:
-            found.pop(key, None)
-        if not found:
-            return
-        if self._rule.key:
-            fields[self._rule.field] = {
-                key: _combine(self._rule, values) for key, values in list(found.items())[:ITEMS_MAX] if key
-            }
-            return
-        value = self._cast(_combine(self._rule, next(iter(found.values()))), drift)
-        if value is not None:
-            fields[self._rule.field] = value
+            values[index] = value * self._factor
+        if unknown:
+            return {i: value for i, value in values.items() if self.members[i] not in unknown}
+        return values
+
+    def _without_copies(self, values: dict[int, float]) -> dict[int, float]:
+        """One value of each set of copies, the largest, under the first of the metric's names on the page."""
+        first = min((self._places[index][0] for index in values), default=0)
+        largest: dict[Any, int] = {}
+        for index, value in values.items():
+            rank, original = self._places[index]
+            if rank == first and (original not in largest or value > values[largest[original]]):
+                largest[original] = index
+        return {index: values[index] for index in largest.values()}
 
     def _rate(self, index: int, value: float, at_s: float) -> float | None:
-        """Per second since the last page. A counter that fell was reset, and counts from zero since then."""
+        """Per second since the last page. A counter that fell was reset, and counts from zero since then; a
+        gauge may fall."""
         before = self._before.get(index)
         if before is not None and before[1] >= at_s:
             return None  # the same sample again, or time that stood still
         self._before[index] = (value, at_s)
         if before is None:
-            return None
-        grown = value - before[0] if value >= before[0] else value
+            known = self.from_zero and self.since_s is not None and self.since_s < at_s
+            return value / (at_s - self.since_s) if known and self.since_s is not None else None
+        reset = value < before[0] and self._rule.kind == "counter"
+        grown = value if reset else value - before[0]
         return grown / (at_s - before[1])
 
     def _cast(self, value: float, drift: list[str]) -> Any:
@@ -135,7 +180,7 @@ class Info:
         self._rule = rule
         self.members: dict[int, dict[str, str]] = {}
 
-    def take(self, index: int, labels: dict[str, str]) -> None:
+    def take(self, index: int, _name: str, labels: dict[str, str]) -> None:
         """Let a series in."""
         filled = {name: fill(template, labels) for name, template in self._rule.fields.items()}
         self.members[index] = {name: text for name, text in filled.items() if text}
@@ -162,10 +207,12 @@ class Histogram:
         self._fields = [
             (name, share, factor_of(mapping, rule, name) or 1.0) for name, share in rule.quantiles.items()
         ]
+        self._rule = rule
         self.members: dict[int, float] = {}
+        self._places: dict[int, Place] = {}
         self._before: dict[int, float] = {}
 
-    def take(self, index: int, labels: dict[str, str]) -> None:
+    def take(self, index: int, name: str, labels: dict[str, str]) -> None:
         """Let a bucket in; one without a readable bound is left out."""
         try:
             bound = float(labels.get("le", ""))
@@ -173,11 +220,13 @@ class Histogram:
             return
         if not math.isnan(bound):  # it would be in no order with the others
             self.members[index] = bound
+            self._places[index] = _place(self._rule, index, name, labels)
 
     def forget(self, gone: set[int]) -> bool:
         """Drop buckets; whether none is left."""
         for index in gone & self.members.keys():
             del self.members[index]
+            self._places.pop(index, None)
             self._before.pop(index, None)
         return not self.members
 
@@ -185,7 +234,7 @@ class Histogram:
         self, fields: dict[str, Any], page: Page, _at_s: float, _blanks: frozenset[float], _drift: list[str]
     ) -> None:
         """Put the quantiles into `fields`, where anything was observed since the last page."""
-        grown: dict[float, float] = {}
+        grown: dict[int, dict[tuple[float, Any], float]] = {}
         for index, bound in self.members.items():
             value = page.numbers[index]
             if value is None or not math.isfinite(value):
@@ -193,8 +242,16 @@ class Histogram:
             before = self._before.get(index)
             self._before[index] = value
             if before is not None:
-                grown[bound] = grown.get(bound, 0.0) + (value - before if value >= before else value)
-        buckets = sorted(grown.items())
+                rank, original = self._places[index]
+                growth = value - before if value >= before else value
+                same = grown.setdefault(rank, {})
+                same[bound, original] = max(same.get((bound, original), 0.0), growth)
+        if not grown:
+            return
+        added: dict[float, float] = {}
+        for (bound, _), growth in grown[min(grown)].items():
+            added[bound] = added.get(bound, 0.0) + growth
+        buckets = sorted(added.items())
         for name, share, factor in self._fields:
             value = quantile(share, buckets)
             if value is not None:

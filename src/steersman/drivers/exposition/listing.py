@@ -22,7 +22,7 @@ class Members:
         self._rule = rule
         self.members: dict[int, str] = {}
 
-    def take(self, index: int, labels: dict[str, str]) -> None:
+    def take(self, index: int, _name: str, labels: dict[str, str]) -> None:
         """Let a series in; one without its key is left out."""
         key = fill(self._rule.key, labels)
         if key:
@@ -60,7 +60,7 @@ class Bits:
         self._words = {int(bit, 0): word for bit, word in rule.words.items()}
         self.members: dict[int, None] = {}
 
-    def take(self, index: int, _labels: dict[str, str]) -> None:
+    def take(self, index: int, _name: str, _labels: dict[str, str]) -> None:
         """Let a series in."""
         self.members[index] = None
 

@@ -8,6 +8,7 @@ describes each key.
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,9 +27,9 @@ METRICS_MAX = 1000
 QUERY_MAX_CHARS = 8192
 """An expression that is longer belongs into a recording rule."""
 
-Kind = Literal["gauge", "counter", "histogram", "info", "count", "set", "bits"]
+Kind = Literal["gauge", "counter", "change", "histogram", "info", "count", "set", "bits"]
 Combine = Literal["last", "sum", "max", "min", "mean"]
-Calculation = Literal["sum", "ratio", "one_minus_ratio", "max"]
+Calculation = Literal["sum", "difference", "ratio", "one_minus_ratio", "max"]
 
 _PLACEHOLDER = re.compile(r"\{(@?[^{}]+)\}")
 
@@ -48,6 +49,8 @@ class EntityRule(Struct, frozen=True, forbid_unknown_fields=True):
     - `labels`: labels to keep, each a template. `fields`: texts that come from labels; `values`: constants.
       What a series does not have is left out.
     - `without`: a series that has one of these labels is of something else, whatever its metric.
+    - `seen`: tell of it as soon as a series of it is on the page, with its texts and constants alone where no
+      other field has a value yet (a server that only has counters, on the first page).
 
     A placeholder may name several labels, `{pod|pod_name}`: the first that has a value counts.
     """
@@ -58,20 +61,27 @@ class EntityRule(Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     values: dict[str, bool | float | str] = msgspec.field(default_factory=dict[str, bool | float | str])
     without: Annotated[list[str], Meta(max_length=32)] = msgspec.field(default_factory=list[str])
+    seen: bool = False
 
 
 class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     """One metric's way into a field.
 
-    - `metric`: names, all of which mean the same (a metric that was renamed has two).
+    - `metric`: names, all of which mean the same (a metric that was renamed has two). Where a page has
+      several of them, the first counts and the others are not added to it.
     - `match`, `unless`: label values that must, must not be; `*` at the end of one matches any rest.
     - `field`: the field; one that starts with `_` is only a step for `derive`.
-    - `unit`: the unit of the exporter. `kind`: gauge; counter (its rate is taken); histogram (`quantiles`
-      names the fields); info (`fields` are templates); count (how many series match); set (a list of the
-      `key` of each series that is not zero or, with `among`, has one of these values); bits (a list of the
-      `words` of the bits of a mask, "0x8": name; a bit without a word is told as its number).
+    - `unit`: the unit of the exporter. `kind`: gauge; counter (its rate is taken); change (how fast a gauge
+      rises or falls); histogram (`quantiles` names the fields); info (`fields` are templates); count (how
+      many series match); set (a list of the `key` of each series that is not zero or, with `among`, has one
+      of these values); bits (a list of the `words` of the bits of a mask, "0x8": name; a bit without a word
+      is told as its number).
     - `combine`: what is done where several series of one entity meet in the field. `key`: a template; the
       field is then a mapping of it to values.
+    - `copies`: labels that only tell copies apart (the ranks of one model): of series that differ in nothing
+      else the largest counts, once, before `combine`.
+    - `from_zero`: a counter whose series its first event makes: one that was not on the last page has counted
+      from zero since then. Without it a series' first page gives no rate.
     - `words`: a text field's word for each number; `"true"` and `"false"` for a field that is one of both.
     - `at_least`: a smaller value means that nothing is known, and neither is what it would be combined into.
     - `query`, `stamp`: expressions in PromQL, for a Prometheus-compatible API alone: the values, and the time
@@ -86,6 +96,8 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     match: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
     unless: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
     combine: Combine = "last"
+    copies: Annotated[list[str], Meta(max_length=8)] = msgspec.field(default_factory=list[str])
+    from_zero: bool = False
     key: str = ""
     quantiles: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
@@ -99,14 +111,24 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
 class Derived(Struct, frozen=True, forbid_unknown_fields=True):
     """A field that is computed from others of the same entity, all of which must be there.
 
-    `sum` of all, `ratio` of the first to the second, `one_minus_ratio`, `max` of the values of a mapping.
-    Mappings are computed key by key. A ratio over zero is absent.
+    - `calculation`: `sum` of all, `difference` of the first and all others, `ratio` of the first to the
+      second, `one_minus_ratio`, `max` of the values of a mapping. Mappings are computed key by key. A ratio
+      over zero is absent. Where two of one field have a value, the later one counts.
+    - `zero`: those of `of` that count as zero where they are absent, for exporters that show a counter only
+      once it has counted something.
+    - `unit`: the unit of the outcome, where it is not the field's own: steps are in base units, so seconds
+      spent by requests done are seconds.
+    - `clamp`: an outcome beyond the field's bounds is put on the bound, and a step is not less than zero:
+      counters that belong together are not moved at one moment.
     """
 
     entity: str
     field: str
     calculation: Calculation
     of: Annotated[list[str], Meta(min_length=1, max_length=8)]
+    zero: Annotated[list[str], Meta(max_length=8)] = msgspec.field(default_factory=list[str])
+    unit: str = ""
+    clamp: bool = False
 
 
 class Variable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,8 +155,13 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True):
 
 def open_mapping(name: str) -> Mapping:
     """A shipped mapping by its name, or a file by its path. Raises `MappingInvalid`, `ConfigInvalid`."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else SHIPPED / f"{name}.yaml"
-    if path.parent == SHIPPED and not path.is_file():
+    return load(Mapping, Path(name), {}) if name.endswith((".yaml", ".yml")) else _open_shipped(name)
+
+
+@cache
+def _open_shipped(name: str) -> Mapping:
+    path = SHIPPED / f"{name}.yaml"
+    if not path.is_file():
         known = ", ".join(shipped_mappings())
         raise MappingInvalid(
             f"there is no mapping {name!r}; shipped are {known}, or name a .yaml file", mapping=name
@@ -182,7 +209,7 @@ def spec_of(mapping: Mapping, entity: str, name: str) -> FieldSpec | None:
 def factor_of(mapping: Mapping, rule: MetricRule, name: str) -> float | None:
     """From the rule's unit to the field's; None where they do not fit."""
     unit = rule.unit
-    if rule.kind == "counter":
+    if rule.kind in ("counter", "change"):
         rated = rate_unit(unit)
         if rated is None:
             return None
@@ -195,6 +222,16 @@ def factor_of(mapping: Mapping, rule: MetricRule, name: str) -> float | None:
     if spec.type.__name__ == "datetime":
         return factor(unit, "s")
     return factor(unit, spec.unit)
+
+
+def derived_factor_of(mapping: Mapping, derived: Derived) -> float | None:
+    """From the unit of a calculation's outcome to its field's; None where they do not fit."""
+    if not derived.unit:
+        return 1.0
+    if derived.field.startswith("_"):
+        return base(derived.unit)
+    spec = spec_of(mapping, derived.entity, derived.field)
+    return factor(derived.unit, spec.unit if spec is not None else derived.unit)
 
 
 def check(mapping: Mapping) -> None:
@@ -226,6 +263,14 @@ def check(mapping: Mapping) -> None:
         if len(derived.of) != wanted:
             raise MappingInvalid(
                 f"{place}: {derived.calculation} takes {wanted} fields", mapping=mapping.name
+            )
+        if set(derived.of) <= set(derived.zero) or not set(derived.zero) < set(derived.of):
+            raise MappingInvalid(
+                f"{place}: zero names some of its fields, and not all of them", mapping=mapping.name
+            )
+        if derived_factor_of(mapping, derived) is None:
+            raise MappingInvalid(
+                f"{place}: unit {derived.unit!r} does not convert to the field's", mapping=mapping.name
             )
 
 

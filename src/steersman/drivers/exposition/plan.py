@@ -15,12 +15,13 @@ from typing import Any, cast
 
 from msgspec import Struct, field
 
-from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, AnyFold, blank_text, make_fold
+from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, AnyFold, Fold, blank_text, make_fold
 from steersman.drivers.exposition.mapping import (
     Derived,
     EntityRule,
     Mapping,
     MetricRule,
+    derived_factor_of,
     factor_of,
     fill,
     spec_of,
@@ -90,8 +91,8 @@ class _Target:
     """
 
     __slots__ = (
-        "bounds", "derive", "flags", "floats", "folds", "ids", "labels", "late", "mapping", "rule", "steps",
-        "texts", "wholes",
+        "bounds", "counts_from_zero", "flags", "floats", "folds", "ids", "labels", "late", "mapping",
+        "outcomes", "read_at_s", "rule", "steps", "texts", "wholes",
     )  # fmt: skip
 
     def __init__(
@@ -103,17 +104,19 @@ class _Target:
         self.labels: dict[str, str] = {}
         self.texts: dict[str, Any] = {}
         self.late = False
+        self.counts_from_zero = False
+        self.read_at_s: float | None = None
         self.floats = _Direct()
         self.wholes = _Direct()
         self.steps = _Direct()
         self.flags = _Direct()
         self.folds: dict[tuple[int, str], AnyFold] = {}
-        self.derive = derive
         specs = FIELDS[rule.type]
         self.bounds = {
             d.field: (d.field in specs and specs[d.field].type is int, *_raw_bounds(specs.get(d.field), 1.0))
             for d in derive
         }
+        self.outcomes = [(d, derived_factor_of(mapping, d) or 1.0) for d in derive]
 
     def direct(self) -> list[int]:
         """The numbers of all series that go into their field one to one."""
@@ -144,6 +147,7 @@ class Plan:
         self._wanted_variables: dict[str, list[tuple[str, str]]] = {}
         self._variables: dict[int, dict[str, str]] = {}
         self.full = False
+        self._from_zero: set[tuple[str, str]] = set()
         self._names: dict[int, str] = {}
         self._shared: dict[Any, Any] = {}
         self._seen: set[str] = set()
@@ -153,6 +157,8 @@ class Plan:
         for mapping in mappings:
             for rule in mapping.metrics:
                 number += 1
+                if rule.from_zero:
+                    self._from_zero.add((mapping.name, rule.entity))
                 if rule.query:
                     continue  # for an API that evaluates expressions; no page has it
                 for metric in rule.metric:
@@ -173,7 +179,7 @@ class Plan:
                 continue
             target = self._target(mapping, rule, labels)
             if target is not None:
-                _attach(target, number, rule, index, labels, self._shared)
+                _attach(target, number, rule, (index, name), labels, self._shared)
                 wanted = True
         if wanted:
             self._names[index] = name
@@ -276,6 +282,7 @@ class Plan:
             derive = [derived for derived in mapping.derive if derived.entity == rule.entity]
             target = self._targets[key] = _Target(mapping, entity, ids, derive)
             target.labels = {**kept, **self._common}
+            target.counts_from_zero = (mapping.name, rule.entity) in self._from_zero
             target.texts = {**entity.values, **_typed(mapping, rule.entity, texts)}
             target.late = any("{@" in str(text) for text in (*ids, *kept.values(), *texts.values()))
         return target
@@ -285,14 +292,15 @@ def _attach(
     target: _Target,
     number: int,
     rule: MetricRule,
-    index: int,
+    series: tuple[int, str],
     labels: dict[str, str],
     shared: dict[Any, Any],
 ) -> None:
-    """Let a series fill its field."""
+    """Let a series, its number and name, fill its field."""
     mapping = target.mapping
+    index, name = series
     spec = spec_of(mapping, rule.entity, rule.field)
-    plain = rule.kind == "gauge" and rule.combine == "last" and not (rule.key or rule.words)
+    plain = rule.kind == "gauge" and rule.combine == "last" and not (rule.key or rule.words or rule.copies)
     plain = plain and rule.at_least is None
     kind = spec.type if spec is not None else float
     if plain and kind in (float, int, bool):
@@ -307,7 +315,7 @@ def _attach(
         fold = target.folds[key] = make_fold(mapping, rule)
         if len(target.folds) > 1 and key < list(target.folds)[-2]:
             target.folds = dict(sorted(target.folds.items()))  # of two rules for one field the later one wins
-    fold.take(index, labels)
+    fold.take(index, name, labels)
 
 
 def _raw_bounds(spec: FieldSpec | None, factor: float) -> tuple[float, float]:
@@ -340,9 +348,17 @@ def _fields_of(target: _Target, page: Page, at_s: float, read: Reading) -> dict[
         _explain(target, page, blanks, read)
     if target.steps or target.folds:
         _calculate_all(target, fields, page, at_s, read)
-    if fields and target.texts:
+    if target.counts_from_zero and _is_on(target, numbers):
+        target.read_at_s = at_s
+    if target.texts and (fields or (target.rule.seen and _is_on(target, numbers))):
         fields.update(target.texts)
     return fields
+
+
+def _is_on(target: _Target, numbers: list[float | None]) -> bool:
+    """Whether any series of the entity is on the page."""
+    indices = [*target.direct(), *(index for fold in target.folds.values() for index in fold.members)]
+    return any(numbers[index] is not None for index in indices)
 
 
 def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: float, read: Reading) -> None:
@@ -358,6 +374,9 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
     }
     if target.folds:
         folded: dict[str, Any] = {}
+        later = [fold for fold in target.folds.values() if isinstance(fold, Fold) and fold.from_zero]
+        for fold in later if not page.stamps else []:
+            fold.since_s = target.read_at_s
         for fold in target.folds.values():
             fold.fill(folded, page, at_s, blanks, read.drift)
         steps.update((name, folded.pop(name)) for name in list(folded) if name.startswith("_"))
@@ -367,10 +386,12 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
         for line in clean.drift:
             _note(read.drift, f"{target.ids[0]}: {line}")
         fields.update(clean.fields)
-    for derived in target.derive:
+    for derived, factor in target.outcomes:
         value = _derive(derived, fields, steps)
         if value is None:
             continue
+        if factor != 1.0 or derived.clamp:
+            value = _finish(value, factor, FIELDS[target.rule.type].get(derived.field), derived)
         if derived.field.startswith("_"):
             steps[derived.field] = value
             continue
@@ -397,6 +418,9 @@ def _explain(target: _Target, page: Page, blanks: frozenset[float], read: Readin
 
 def _derive(derived: Derived, fields: dict[str, Any], steps: dict[str, Any]) -> Any:
     parts: list[Any] = [steps[name] if name in steps else fields.get(name) for name in derived.of]
+    if derived.zero:
+        names = zip(derived.of, parts, strict=True)
+        parts = [0.0 if part is None and name in derived.zero else part for name, part in names]
     if None in parts:
         return None
     if derived.calculation == "sum" and type(parts[0]) is float:
@@ -416,10 +440,24 @@ def _derive(derived: Derived, fields: dict[str, Any], steps: dict[str, Any]) -> 
 def _calculate(derived: Derived, parts: list[Any]) -> float | None:
     if derived.calculation == "sum":
         return sum(parts)
+    if derived.calculation == "difference":
+        return parts[0] - sum(parts[1:])
     if not parts[1]:
         return None
     share = parts[0] / parts[1]
     return 1.0 - share if derived.calculation == "one_minus_ratio" else share
+
+
+def _finish(value: Any, factor: float, spec: FieldSpec | None, derived: Derived) -> Any:
+    """The outcome of a calculation in its field's unit, and within its bounds where that is wanted."""
+    if isinstance(value, dict):
+        items = cast("dict[str, float]", value)
+        return {key: _finish(item, factor, spec, derived) for key, item in items.items()}
+    value *= factor
+    if not derived.clamp:
+        return value
+    low = 0.0 if spec is None or spec.low is None else spec.low
+    return max(value, low) if spec is None or spec.high is None else min(max(value, low), spec.high)
 
 
 def _extremes(value: Any) -> tuple[float, float]:

@@ -40,7 +40,13 @@ class _Exposition(Struct, frozen=True):
 class EndpointReader:
     """One endpoint, read again and again over one kept connection."""
 
-    def __init__(self, options: ExpositionOptions, tables: Sequence[Mapping], context: DriverContext) -> None:
+    def __init__(
+        self,
+        options: ExpositionOptions,
+        tables: Sequence[Mapping],
+        context: DriverContext,
+        variables: dict[str, str] | None = None,
+    ) -> None:
         labels = dict(options.labels)
         if context.scope:
             labels[SCOPE_LABEL] = context.scope
@@ -48,6 +54,7 @@ class EndpointReader:
         self._place = options.place
         self._variables = {"@instance": options.instance, "@source": context.source}
         self._variables |= {f"@{name}": text for name, text in options.variables.items()}
+        self._variables |= {f"@{name}": text for name, text in (variables or {}).items()}
         self._client = options.open_client(context.clock)
         self._plan = Plan(tables, context.source, labels)
         self._series = SeriesCache(self._plan.want, self._plan.forget)

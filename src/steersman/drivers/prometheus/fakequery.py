@@ -1,8 +1,8 @@
 """The part of PromQL that the fake speaks: what this driver asks, and no more.
 
-Selectors, `rate`, `timestamp`, `histogram_quantile`, `label_replace`, aggregations, `and` (also `on`), `or`,
-comparison with a number, `time()`. Another text is an error, as a bad query is for the real one. The suite
-runs on the real one, too, so that what is simple here is right there.
+Selectors, `rate`, `deriv`, `timestamp`, `histogram_quantile`, `label_replace`, aggregations, `and` (also
+`on`), `or`, comparison with a number, `time()`. Another text is an error, as a bad query is for the real one.
+The suite runs on the real one, too, so that what is simple here is right there.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class _Evaluation:
         return _distinct(rows)
 
     def _call(self, name: str) -> Rows:
-        if name == "rate":
+        if name in ("rate", "deriv"):
             found = self._selector()
             self._next("[")
             window_s = float(self._next().removesuffix("s"))
@@ -156,7 +156,7 @@ class _Evaluation:
             return [
                 (_unnamed(one.labels), rate)
                 for one in found
-                if (rate := self._rate(one, window_s)) is not None
+                if (rate := self._rate(one, window_s, resets=name == "rate")) is not None
             ]
         if name == "timestamp":
             return [(_unnamed(labels), time_s) for labels, time_s, _ in self._instant(self._selector())]
@@ -174,14 +174,15 @@ class _Evaluation:
         raise QueryInvalid(f"unknown function {name!r}")
 
     def _aggregate(self, name: str) -> Rows:
-        self._next("by")
+        without = self._next() == "without"
         labels = self._list()
         self._next("(")
         rows = self._vector()
         self._next(")")
         groups: dict[tuple[tuple[str, str], ...], list[float]] = {}
         for own, value in rows:
-            kept = tuple((label, own[label]) for label in sorted(labels) if own.get(label))
+            names = set(_unnamed(own)).difference(labels) if without else labels
+            kept = tuple((label, own[label]) for label in sorted(names) if own.get(label))
             groups.setdefault(kept, []).append(value)
         return [(dict(kept), _AGGREGATIONS[name](values)) for kept, values in groups.items()]
 
@@ -206,13 +207,13 @@ class _Evaluation:
                 found.append((one.labels, *fresh[-1]))
         return found
 
-    def _rate(self, one: Series, window_s: float) -> float | None:
+    def _rate(self, one: Series, window_s: float, *, resets: bool) -> float | None:
         samples = [s for s in one.samples if self._at_s - window_s < s[0] <= self._at_s]
         if len(samples) < 2:
             return None
         grown = 0.0
         for (_, before), (_, after) in pairwise(samples):
-            grown += after - before if after >= before else after
+            grown += after if resets and after < before else after - before
         return grown / (samples[-1][0] - samples[0][0])
 
 

@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 from steersman.drivers.exposition.fold import BLANKS
 from steersman.drivers.exposition.mapping import Mapping, MetricRule, placeholders, spec_of
 from steersman.drivers.exposition.units import base, rate_unit
-from steersman.drivers.prometheus.promql import grouped, marked, selector
+from steersman.drivers.prometheus.promql import grouped, marked, once, selector
 
 NAME = "__name__"
 INSTANCE = "instance"
@@ -31,6 +31,7 @@ WORKLOAD = ("pod", "namespace", "container")
 """Labels that name a workload on an exporter's page, and the exporter's own pod among a target's labels."""
 PLACE_MAX_CHARS = 120
 
+_RATED = {"counter": "rate", "change": "deriv"}
 _AGGREGATION = {"last": "max", "sum": "sum", "max": "max", "min": "min", "mean": "avg"}
 
 
@@ -113,7 +114,7 @@ class _Lowering:
                 self._own(rule)
             elif rule.kind == "histogram":
                 self._histogram(rule)
-            elif rule.kind in ("counter", "count") or rule.at_least is not None:
+            elif rule.kind in ("counter", "change", "count") or rule.copies or rule.at_least is not None:
                 self._single(rule)
             else:
                 self._gather(rule)
@@ -177,6 +178,7 @@ class _Lowering:
     def _take(self, rule: MetricRule, names: list[str], **changes: object) -> None:
         """The lowered rule."""
         plain: dict[str, object] = {"metric": names, "match": {}, "unless": {}, "at_least": None}
+        plain |= {"copies": [], "from_zero": False}
         self._rules.append(structs.replace(rule, **{**plain, **changes}))
 
     # ---- kinds
@@ -196,14 +198,15 @@ class _Lowering:
         for metric in rule.metric:
             buckets = self._series(rule, f"{metric}_bucket")
             group.parts[self._series(rule, f"{metric}_count")] = None
-            alive = f"rate({buckets}[{self._window}]) and {buckets}"
+            alive = once(rule.copies, f"rate({buckets}[{self._window}]) and {buckets}")
             for field, share in rule.quantiles.items():
                 text = f"histogram_quantile({share:g}, {grouped('sum', ('le', *labels), alive)})"
                 at = self._ask(rule, text, f"{field} of {metric}", metric, group.number)
                 self._take(rule, [f"{metric}{at}"], kind="gauge", field=field, quantiles={}, combine="last")
 
     def _single(self, rule: MetricRule) -> None:
-        """Counters, counts, and what is unknown below a bound: a query for each name; a rate has none."""
+        """Counters, counts, copies, and what is unknown below a bound: a query for each name; a rate has
+        none."""
         labels = self._labels(rule)
         group = self._group(rule, labels)
         operation = "count" if rule.kind == "count" else _AGGREGATION[rule.combine]
@@ -212,22 +215,22 @@ class _Lowering:
             series = self._series(rule, metric)
             group.parts[series] = None
             inner = self._clean(rule, series)
-            if rule.kind == "counter":
-                inner = f"rate({series}[{self._window}]) and {series}"
-            text = self._aggregated(operation, labels, inner)
+            if rule.kind in _RATED:
+                inner = f"{_RATED[rule.kind]}({series}[{self._window}]) and {series}"
+            text = self._aggregated(operation, labels, once(rule.copies, inner))
             if rule.at_least is not None:
                 least = f"{grouped('min', labels, series)} >= {rule.at_least:g}"
                 text = f"{text} and on ({', '.join(labels)}) ({least})"
             at = self._ask(rule, text, f"{rule.kind} {rule.field} of {metric}", metric, group.number)
             names.append(f"{metric}{at}")
         unit, combine = rule.unit, rule.combine
-        if rule.kind == "counter":
+        if rule.kind in _RATED:
             unit = rate_unit(rule.unit) or ""
         elif rule.kind == "count":
             spec = spec_of(self._table, rule.entity, rule.field)
             unit = spec.unit if spec is not None and base(spec.unit) is not None else ""
             combine = "sum"
-        kind = "gauge" if rule.kind in ("counter", "count") else rule.kind
+        kind = "gauge" if rule.kind in ("count", *_RATED) else rule.kind
         self._take(rule, names, kind=kind, unit=unit, combine=combine)
 
     def _gather(self, rule: MetricRule) -> None:

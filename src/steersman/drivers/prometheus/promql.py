@@ -33,6 +33,13 @@ def grouped(operation: str, labels: Iterable[str], expression: str) -> str:
     return f"{operation} by ({', '.join(label_name(label) for label in labels)}) ({expression})"
 
 
+def once(copies: Sequence[str], expression: str) -> str:
+    """The vector with one series, the largest, for those that differ in these labels alone."""
+    if not copies:
+        return expression
+    return f"max without ({', '.join(label_name(label) for label in copies)}) ({expression})"
+
+
 def label_name(label: str) -> str:
     """A label's name as it stands in an expression; one that Prometheus 3 alone knows is quoted."""
     return label if _PLAIN_LABEL.fullmatch(label) else quoted(label)

@@ -78,15 +78,16 @@ class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, d
             return {self.header: self.header_value.reveal()}
         return {}
 
-    def open_client(self, clock: Clock) -> WebClient:
-        """A client for it. Makes no connection yet."""
-        own = self.headers()
+    def open_client(self, clock: Clock, url: str | None = None, *, own: bool = True) -> WebClient:
+        """A client for it, or for another URL of the same system; `own` False where that is another server's,
+        which must not get our credentials. Makes no connection yet."""
+        own_headers = self.headers() if own else {}
 
         async def headers() -> Mapping[str, str]:
-            return own
+            return own_headers
 
         return WebClient(
-            self.url,
+            url or self.url,
             clock,
             headers=headers,
             tls=Tls(self.verify_tls, self.ca_file, self.cert_file, self.key_file),

@@ -209,7 +209,9 @@ class WebClient:
     # ---- inside
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        url = URL(self._base if not path else self._base.rstrip("/") + path)
+        base, _, query = self._base.partition("?")
+        url = URL(base if not path else base.rstrip("/") + path)
+        url = url.update_query(query) if query else url
         return url.update_query(params) if params else url
 
     async def _own_headers(self) -> Mapping[str, str]:
