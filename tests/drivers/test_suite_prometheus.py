@@ -19,7 +19,7 @@ from steersman.drivers.web.fake import FAULTS
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.quantity import ByteSize, Duration
 from steersman.kernel.secret import Secret
-from steersman.testing.driver import DRIVER_CHECKS, Check, SystemUnderTest
+from steersman.testing.driver import DRIVER_CHECKS, STATES, Check, SystemUnderTest
 
 SECRET = "hunter2-very-secret"
 DCGM = open_mapping("dcgm")
@@ -30,9 +30,18 @@ class Api:
 
     secrets = (SECRET,)
     faults = FAULTS
+    states = STATES
 
     def __init__(self, fake: FakePrometheus) -> None:
         self.fake = fake
+        self._odd = False
+        self.fill()
+
+    def fill(self, gpus: int = 8) -> None:
+        """What a scrape of an exporter leaves there."""
+        self.fake.clear()
+        page = dcgm_page(seeded_rng(1), gpus=gpus)
+        self.fake.scrape(page, {"job": "dcgm", "instance": "10.0.0.1:9400"}, age_s=7.0)
 
     def driver(self, context: DriverContext) -> Driver:
         options = PrometheusOptions(
@@ -40,7 +49,7 @@ class Api:
             mapping=DCGM,
             token=Secret(SECRET),
             tenant="team-a",
-            max_bytes=ByteSize(1 << 20),
+            max_bytes=ByteSize(8 << 20),
         )
         return PrometheusDriver(options, context)
 
@@ -48,7 +57,19 @@ class Api:
         await self.fake.web.fail(fault)
 
     async def mend(self) -> None:
+        if self._odd:
+            self._odd = False
+            self.fake.shift_s = 0.0
+            self.fill()
         await self.fake.web.mend()
+
+    async def show(self, state: str) -> None:
+        self._odd = True
+        if state == "empty":
+            self.fake.clear()
+            return
+        self.fake.shift_s = 3600.0 if state == "skewed" else 0.0
+        self.fill(gpus=1_050 if state == "huge" else 8)
 
     async def surprise(self) -> bool:
         self.fake.put("DCGM_FI_DEV_GPU_RECOVERY_ACTION", {"UUID": "GPU-8"}, 77)
@@ -61,8 +82,6 @@ async def test_fake_prometheus(check: Check) -> None:
     async def system() -> AsyncIterator[SystemUnderTest]:
         fake = FakePrometheus()
         fake.authorization, fake.tenant = f"Bearer {SECRET}", "team-a"
-        target = {"job": "dcgm", "instance": "10.0.0.1:9400"}
-        fake.scrape(dcgm_page(seeded_rng(1)), target, age_s=7.0)
         await fake.start()
         try:
             yield Api(fake)

@@ -339,13 +339,21 @@ async def test_slow_queries_end_within_the_time_out() -> None:
         assert CLOCK.monotonic() - began_s < 5
 
 
-async def test_a_clock_that_is_ahead_is_told() -> None:
+@pytest.mark.parametrize("shift_s", [-3600.0, 3600.0])
+async def test_ages_are_by_the_clock_of_the_server(shift_s: float) -> None:
     fake = FakePrometheus()
-    fake.shift_s = -60.0
-    fake.scrape("node_load1 3\n", TARGET)
-    seen = await look(fake)
-    assert "behind ours" in seen.warnings[0]
-    assert len(seen.fragments) == 1
+    fake.shift_s = shift_s
+    fake.scrape("node_load1 3\n", TARGET, age_s=100)
+    async with driving(fake) as driver:
+        seen = await driver.observe()
+        assert "its clock is 1h" in seen.warnings[0]
+        assert 100 <= age_s(seen.fragments[0]) < 110
+        again = await driver.observe()
+        assert again.fragments[0].observed_at == seen.fragments[0].observed_at
+        fake.shift_s = 0.0
+        fake.scrape("node_load1 3\n", TARGET)
+        (right,) = (await driver.observe()).fragments
+        assert age_s(right) < 10
 
 
 async def test_queries_are_posted_and_a_proxy_that_wants_get_gets_it() -> None:

@@ -53,6 +53,7 @@ class EndpointReader:
         self._context = context
         self._place = options.place
         self._variables = {"@instance": options.instance, "@source": context.source}
+        self._variables["@scope"] = context.scope or context.source
         self._variables |= {f"@{name}": text for name, text in options.variables.items()}
         self._variables |= {f"@{name}": text for name, text in (variables or {}).items()}
         self._client = options.open_client(context.clock)

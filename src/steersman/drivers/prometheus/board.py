@@ -86,8 +86,10 @@ class Board:
         times: dict[int, Times],
         facts: Facts,
         at: datetime,
+        skew_s: float = 0.0,
     ) -> Reading:
-        """The fragments of one look. What has no time is not told: it is gone, or its age is not known."""
+        """The fragments of one look. What has no time is not told: it is gone, or its age is not known.
+        `skew_s` is how far the times' clock is ahead of ours."""
         self._turn(facts)
         page = Page([None] * len(self._labels))
         notes = Reading()
@@ -96,6 +98,8 @@ class Board:
             if stamp is not None:
                 for sample in vector.samples:
                     self._put(query, sample, stamp, facts, page, notes)
+        if skew_s:
+            page.stamps = {index: time_s - skew_s for index, time_s in page.stamps.items()}
         page.samples = len(page.numbers) - page.numbers.count(None)
         read = self._plan.build(page, at, 0.0, self._variables)
         read.warnings[:0] = notes.warnings

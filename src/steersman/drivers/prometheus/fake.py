@@ -13,12 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from steersman.drivers.exposition.parse import read_series, read_value, split_line
+from steersman.drivers.lane import Lane
 from steersman.drivers.prometheus.fakequery import QueryInvalid, Rows, Series, evaluate
 from steersman.drivers.web.fake import Request, Response, WebFake
 from steersman.kernel.clock import Clock, SystemClock
 
 JSON = "application/json"
 QUERY_PATH = "/api/v1/query"
+EVALUATE_TIMEOUT_S = 60.0
 
 Odd = Callable[[str], Response | None]
 
@@ -34,7 +36,7 @@ class FakePrometheus:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._series: dict[tuple[tuple[str, str], ...], Series] = {}
+        self._stored: dict[str, dict[tuple[tuple[str, str], ...], Series]] = {}
         self.authorization = ""
         self.tenant = ""
         self.get_only = False
@@ -45,16 +47,22 @@ class FakePrometheus:
         self.delay_s = 0.0
         self.shift_s = 0.0
         self.queries: list[str] = []
+        self._lane: Lane | None = None
         self.web = WebFake(self._answer)
 
     async def start(self) -> FakePrometheus:
         """Listen; returns itself."""
+        self._lane = Lane("fake-prometheus", "the fake's evaluation")
+        await self._lane.run(lambda: None, EVALUATE_TIMEOUT_S)  # its thread is there from now on
         await self.web.start()
         return self
 
     async def stop(self) -> None:
         """Close. Repeating it does nothing."""
         await self.web.stop()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            await lane.close()
 
     @property
     def url(self) -> str:
@@ -70,7 +78,7 @@ class FakePrometheus:
         """Store a sample that is `age_s` old."""
         whole = {"__name__": name, **labels}
         key = tuple(sorted(whole.items()))
-        series = self._series.setdefault(key, Series(whole, []))
+        series = self._stored.setdefault(name, {}).setdefault(key, Series(whole, []))
         series.samples.append((_ms(self.now_s - age_s), value))
         series.samples.sort()
 
@@ -91,14 +99,20 @@ class FakePrometheus:
                     labels[label] = text
             self.put(name, labels, read_value(found.value), age_s=age_s)
 
+    def clear(self) -> None:
+        """Forget all samples, as one that began anew does."""
+        self._stored.clear()
+
     def lose(self, **labels: str) -> None:
         """Drop the series that have all these labels, as a target that went does; `up` becomes 0."""
-        for key, series in list(self._series.items()):
-            if all(series.labels.get(label) == text for label, text in labels.items()):
-                if series.labels["__name__"] == "up":
+        for name, held in self._stored.items():
+            for key, series in list(held.items()):
+                if any(series.labels.get(label) != text for label, text in labels.items()):
+                    continue
+                if name == "up":
                     series.samples.append((_ms(self.now_s), 0.0))
                 else:
-                    del self._series[key]
+                    del held[key]
 
     async def _answer(self, request: Request) -> Response:
         parts = urlsplit(request.path)
@@ -120,7 +134,11 @@ class FakePrometheus:
             return odd
         at_s = float(form["time"][0]) if "time" in form else self.now_s
         try:
-            found = evaluate(text, list(self._series.values()), at_s)
+            stored = {name: list(held.values()) for name, held in self._stored.items()}
+            lane = self._lane
+            if lane is None:
+                return failure(503, "unavailable", "it is being stopped")
+            found = await lane.run(lambda: evaluate(text, stored, at_s), EVALUATE_TIMEOUT_S)
         except QueryInvalid as error:
             return failure(400, "bad_data", str(error))
         notes = list(self.warnings)

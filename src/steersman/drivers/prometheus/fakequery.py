@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from msgspec import Struct
@@ -47,16 +47,20 @@ _AGGREGATIONS: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def evaluate(text: str, series: Sequence[Series], at_s: float) -> Rows | float:
+Stored = Mapping[str, Sequence[Series]]
+"""All series by their name."""
+
+
+def evaluate(text: str, stored: Stored, at_s: float) -> Rows | float:
     """The vector or number of a query at a time. Raises `QueryInvalid`."""
-    return _Evaluation(text, series, at_s).whole()
+    return _Evaluation(text, stored, at_s).whole()
 
 
 class _Evaluation:
     """One text, read and evaluated in one go."""
 
-    def __init__(self, text: str, series: Sequence[Series], at_s: float) -> None:
-        self._series = series
+    def __init__(self, text: str, stored: Stored, at_s: float) -> None:
+        self._stored = stored
         self._at_s = at_s
         self._tokens: list[str] = []
         at = 0
@@ -108,26 +112,32 @@ class _Evaluation:
     # ---- expressions
 
     def _vector(self) -> Rows:
-        rows = self._one()
-        while self._peek() in ("and", "or", "!=", ">="):
+        rows = self._compared(self._one())
+        while self._peek() in ("and", "or"):
             sign = self._next()
-            if sign in ("!=", ">="):
-                bound = float(self._next())
-                rows = [row for row in rows if (row[1] != bound if sign == "!=" else row[1] >= bound)]
-                continue
             on: list[str] | None = None
             if self._peek() == "on":
                 self._next()
                 on = self._list()
-            other = self._one()
-            while self._peek() in ("!=", ">="):  # binds stronger than `and`
-                operation, bound = self._next(), float(self._next())
-                other = [row for row in other if (row[1] != bound if operation == "!=" else row[1] >= bound)]
-            keys = {_key(labels, on) for labels, _ in (other if sign == "and" else rows)}
             if sign == "and":
+                keys = {_key(labels, on) for labels, _ in self._compared(self._one())}
                 rows = [row for row in rows if _key(row[0], on) in keys]
-            else:
-                rows = rows + [row for row in other if _key(row[0], on) not in keys]
+                continue
+            keys = {_key(labels, on) for labels, _ in rows}
+            while True:  # a long chain of `or` looks at each row once
+                added = [row for row in self._compared(self._one()) if _key(row[0], on) not in keys]
+                rows += added
+                keys.update(_key(labels, on) for labels, _ in added)
+                if self._peek() != "or":
+                    break
+                self._next()
+        return rows
+
+    def _compared(self, rows: Rows) -> Rows:
+        """The rows that the comparisons behind them let through."""
+        while self._peek() in ("!=", ">="):
+            sign, bound = self._next(), float(self._next())
+            rows = [row for row in rows if (row[1] != bound if sign == "!=" else row[1] >= bound)]
         return rows
 
     def _one(self) -> Rows:
@@ -188,11 +198,15 @@ class _Evaluation:
 
     def _selector(self) -> list[Series]:
         self._next("{")
-        found = list(self._series)
+        found: list[Series] = []
         while self._peek() != "}":
             label = self._text() if self._peek()[0] == '"' else self._next()
             sign, wanted = self._next(), self._text()
-            found = [one for one in found if _matches(one.labels.get(label, ""), sign, wanted)]
+            if label == "__name__":  # it always stands first
+                names = [name for name in self._stored if _matches(name, sign, wanted)]
+                found = [one for name in names for one in self._stored[name]]
+            else:
+                found = [one for one in found if _matches(one.labels.get(label, ""), sign, wanted)]
             if self._peek() == ",":
                 self._next()
         self._next("}")

@@ -147,7 +147,8 @@ class _Lowering:
                     names[name] = None
                 elif name == "@instance" or name[1:] in self._table.variables:
                     names[INSTANCE] = None
-        if any(name in WORKLOAD for template in kept for name in placeholders(template)):
+        ids = {name for template in entity.id for name in placeholders(template)}
+        if any(name in WORKLOAD and name not in ids for template in kept for name in placeholders(template)):
             names |= dict.fromkeys((INSTANCE, EXPORTED + "pod", "pod"))  # whose pod it is shows there
         return tuple(names)
 

@@ -25,7 +25,10 @@ ASK_SHARE = 0.8
 INLINE_MAX_SERIES = INLINE_MAX_BYTES // 256
 """More series are read in a thread; one takes some 250 bytes of an answer."""
 SKEW_MAX_S = 5.0
-"""Machines that keep their time by NTP differ by less."""
+"""Machines that keep their time by NTP differ by less. What is more is taken out of the samples' times: else
+a server whose clock is behind would make everything old, and one that is ahead would make nothing old."""
+SKEW_STEP_S = 2.0
+"""A request that takes longer than this shows in the next comparison of clocks; a shorter one does not."""
 OLD_INTERVALS = 4.0
 OLD_MIN_S = 120.0
 """Samples older than so many intervals, and than this, are worth a line: their scrape is slow or ended."""
@@ -44,7 +47,7 @@ class PrometheusDriver:
         labels = dict(options.labels)
         if context.scope:
             labels[SCOPE_LABEL] = context.scope
-        own = {"source": context.source, **options.variables}
+        own = {"source": context.source, "scope": context.scope or context.source, **options.variables}
         self._context = context
         self._place = options.place
         self._lowered = lower(options.tables, options.window, options.match, set(own))
@@ -57,6 +60,7 @@ class PrometheusDriver:
         self._facts = Facts(variables={join.variable: {} for join in self._lowered.joins})
         self._learnt: set[str] = set()
         self._jobs: set[str] = set()
+        self._skew_s = 0.0
 
     async def observe(self) -> Observation:
         """Ask everything once. Raises `SourceError` where nothing could be learnt."""
@@ -65,10 +69,7 @@ class PrometheusDriver:
         deadline_s = began_s + self._context.timeout_s * ASK_SHARE
         look = Observation()
         at_s = await self._asker.moment(deadline_s)
-        skew_s = at_s - clock.now().timestamp()
-        if abs(skew_s) > SKEW_MAX_S:
-            ahead = "ahead of" if skew_s > 0 else "behind"
-            look.warnings.append(f"its clock is {Duration(abs(skew_s))} {ahead} ours; ages are by its clock")
+        self._compare(at_s - clock.now().timestamp(), look)
         # Times first: a sample that comes in between is told as old as the one before it, never as younger.
         times = await self._learn(at_s, deadline_s, look)
         asked = [query for query in self._lowered.queries if query.stamp in times]
@@ -91,6 +92,16 @@ class PrometheusDriver:
             await self._client.close()
         finally:
             await self._lane.close()
+
+    def _compare(self, skew_s: float, look: Observation) -> None:
+        """Note how far its clock is from ours. A difference that moves by less than a request may take is the
+        same one, or times would go back with each slower answer."""
+        if abs(skew_s - self._skew_s) > SKEW_STEP_S:
+            self._skew_s = skew_s if abs(skew_s) > SKEW_MAX_S else 0.0
+        if self._skew_s:
+            ahead = "ahead of" if self._skew_s > 0 else "behind"
+            apart = Duration(round(abs(self._skew_s)))
+            look.warnings.append(f"{self._place}: its clock is {apart} {ahead} ours; ages are by its clock")
 
     async def _learn(self, at_s: float, deadline_s: float, look: Observation) -> dict[int, Times]:
         """Ask for targets, variables and times; what was learnt of the first two is kept where asking fails.
@@ -143,9 +154,11 @@ class PrometheusDriver:
         clock, facts, at = self._context.clock, self._facts, self._context.clock.now()
         series = sum(len(vector.samples) for _, vector in told)
         if series <= INLINE_MAX_SERIES and not self._lane.busy:
-            return self._board.read(told, times, facts, at)
+            return self._board.read(told, times, facts, at, self._skew_s)
         left_s = self._context.timeout_s - (clock.monotonic() - began_s)
-        return await self._lane.run(lambda: self._board.read(told, times, facts, at), max(0.0, left_s))
+        return await self._lane.run(
+            lambda: self._board.read(told, times, facts, at, self._skew_s), max(0.0, left_s)
+        )
 
     def _judge(self, look: Observation, read: Reading, at_s: float) -> None:
         """Put what was read into the observation, with a line for what is old."""
@@ -154,7 +167,7 @@ class PrometheusDriver:
             self._partly(look, warning)
         look.drift += read.drift
         bound_s = max(OLD_MIN_S, OLD_INTERVALS * self._context.interval_s)
-        moment = datetime.fromtimestamp(at_s, UTC)
+        moment = datetime.fromtimestamp(at_s - self._skew_s, UTC)
         ages = [(moment - fragment.observed_at).total_seconds() for fragment in read.fragments]
         old = [age for age in ages if age > bound_s]
         if old:
