@@ -25,7 +25,8 @@ from steersman.drivers.prometheus.promql import quoted, selector
 from steersman.drivers.web.client import Answer
 from steersman.kinds.entity import EntityType
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n"), max_size=20)
+"""Label values. In one with a line break "any rest" ends at it, in Prometheus 2 as here."""
 
 
 @given(TEXT, TEXT, TEXT)
