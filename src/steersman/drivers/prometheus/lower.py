@@ -196,7 +196,7 @@ class _Lowering:
     def _histogram(self, rule: MetricRule) -> None:
         labels = self._labels(rule)
         group = self._group(rule, labels)
-        for metric in rule.metric:
+        for metric in reversed(rule.metric):  # of two rules for one field the later counts: the first name
             buckets = self._series(rule, f"{metric}_bucket")
             group.parts[self._series(rule, f"{metric}_count")] = None
             alive = once(rule.copies, f"rate({buckets}[{self._window}]) and {buckets}")
