@@ -210,6 +210,7 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     ] = None
     heartbeat_at: Annotated[datetime | None, _is("its last sign of life to its scheduler", pace=EVENT)] = None
     gpu_capacity: Annotated[int | None, _is("GPUs it has, usable or not", pace=SLOW)] = None
+    gpus_visible: Annotated[int | None, _is("GPUs that its driver shows, MIG instances not counted")] = None
     gpus_allocated: Annotated[int | None, _is("GPUs that its scheduler gave to work")] = None
     cpus_allocated: Annotated[float | None, _is("CPUs that its scheduler gave to work")] = None
     memory_allocated: Annotated[int | None, _is("memory that its scheduler gave to work", "B")] = None

@@ -21,6 +21,8 @@ SCOPE_LABEL = "cluster"
 """The label that holds an entity's scope."""
 
 ID_MAX_CHARS = 512
+LABEL_CLEAR_PREFIX = "labels."
+"""`clear=("labels.pod",)` takes the label `pod` away; a field can't have this prefix among `clear`."""
 FIELDS_MAX = 256
 LABELS_MAX = 64
 NAME_MAX_CHARS = 128

@@ -20,12 +20,10 @@ from msgspec import Struct, structs
 
 from steersman.kinds.entity import EntityKey
 from steersman.kinds.fragment import CLEAR_MAX_CHARS, FIELDS_MAX, SCOPE_LABEL, StateFragment
+from steersman.kinds.fragment import LABEL_CLEAR_PREFIX as LABEL_CLEAR_PREFIX
 
 if TYPE_CHECKING:
     from steersman.state.sources import Source
-
-LABEL_CLEAR_PREFIX = "labels."
-"""`clear=("labels.pod",)` takes the label `pod` away; a field can't have this prefix among `clear`."""
 
 UNFOLDED_MAX = 4
 """Layers of one source on one entity before they are folded into one: bounds what a read or write scans."""

@@ -38,7 +38,8 @@ class _Exposition(Struct, frozen=True):
 
 
 class EndpointReader:
-    """One endpoint, read again and again over one kept connection."""
+    """One endpoint, read again and again over one kept connection. `may_be_empty`: a page without a line is
+    an answer there and no failure (an exporter that has collected nothing yet)."""
 
     def __init__(
         self,
@@ -46,7 +47,10 @@ class EndpointReader:
         tables: Sequence[Mapping],
         context: DriverContext,
         variables: dict[str, str] | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> None:
+        self._may_be_empty = may_be_empty
         labels = dict(options.labels)
         if context.scope:
             labels[SCOPE_LABEL] = context.scope
@@ -100,6 +104,8 @@ class EndpointReader:
         if exposition.openmetrics and not page.ended:
             raise SourceError(f"{self._place}: its answer is cut short (no '# EOF' at the end)")
         if not exposition.body.strip():
+            if self._may_be_empty:
+                return Observation(complete=False, warnings=[f"{self._place}: its page is empty"])
             raise SourceError(f"{self._place}: its answer is empty")
         if page.malformed and not page.understood:
             raise SourceError(f"{self._place}: its answer is no exposition: {page.problems[0]}")
