@@ -24,7 +24,9 @@ _TURN_S = 0.05
 
 class PrometheusServer:
     """One Prometheus that scrapes each second. `jobs` are targets (`host:port`) by scrape job, or whole
-    scrape configurations; `options` are more arguments, `rules` the text of a file of recording rules."""
+    scrape configurations; `options` are more arguments, `rules` the text of a file of recording rules, `user`
+    the name and password that its web configuration wants; `ready` is False where only a certificate of ours
+    could ask it whether it is."""
 
     def __init__(
         self,
@@ -34,8 +36,12 @@ class PrometheusServer:
         *,
         options: Sequence[str] = (),
         rules: str = "",
+        user: tuple[str, str] | None = None,
+        ready: bool = True,
     ) -> None:
         (self.port,) = free_ports(1)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(*user)} if user is not None else {}
+        self._ready = ready
         self._folder = folder / f"prometheus-{self.port}"
         self._folder.mkdir()
         scrapes: list[dict[str, Any]] = []
@@ -68,7 +74,9 @@ class PrometheusServer:
     async def start(self) -> None:
         """Start it, and wait until it is ready."""
         await self.program.start()
-        async with aiohttp.ClientSession() as session:
+        if not self._ready:
+            return
+        async with aiohttp.ClientSession(headers=self._headers) as session:
             for _ in range(round(READY_TIMEOUT_S / _TURN_S)):
                 try:
                     async with session.get(f"{self.url}/-/ready") as answer:
@@ -83,7 +91,7 @@ class PrometheusServer:
     async def query(self, text: str) -> list[Any]:
         """The result of an instant query, as it comes."""
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(headers=self._headers) as session,
             session.get(f"{self.url}/api/v1/query", params={"query": text}) as answer,
         ):
             return (await answer.json())["data"]["result"]

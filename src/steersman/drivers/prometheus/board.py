@@ -43,10 +43,12 @@ class Facts(Struct):
 
 
 class Times:
-    """The times of one stamp, by the labels that tell its series apart; `jobs` are its scrape jobs."""
+    """The times of one stamp, by the labels that tell its series apart; `jobs` are its scrape jobs. It is
+    `free` where its labels are what the answer has, and may be others next time."""
 
     def __init__(self, vector: Vector, labels: tuple[str, ...] | None) -> None:
         self.jobs: set[str] = set()
+        self.free = labels is None
         self._by: dict[Values, float] = {}
         read = [(read_labels(bytes(sample.metric)), time_s) for sample, time_s in _times(vector.samples)]
         own = {name: None for found, _ in read for name in found if name != NAME}
@@ -75,8 +77,11 @@ class Board:
         self._plan = Plan(lowered.tables, source, labels, one_page=False)
         self._variables = variables
         self._known: list[dict[bytes, int]] = [{} for _ in lowered.queries]
-        self._labels: list[dict[str, str]] = [{}]
-        self._keys: list[tuple[tuple[str, ...], Values]] = [((), ())]
+        self._keys: list[Values] = [()]  # by number: what finds a series' time
+        self._shared: dict[Values, Values] = {}
+        self._own: dict[
+            int, dict[str, str]
+        ] = {}  # labels of those whose stamp's labels are its author's matter
         self._free: list[int] = []
         self._instances: dict[str, tuple[tuple[object, ...], set[int]]] = {}
 
@@ -91,7 +96,7 @@ class Board:
         """The fragments of one look. What has no time is not told: it is gone, or its age is not known.
         `skew_s` is how far the times' clock is ahead of ours."""
         self._turn(facts)
-        page = Page([None] * len(self._labels))
+        page = Page([None] * len(self._keys))
         notes = Reading()
         for query, vector in answers:
             stamp = times.get(query.stamp)
@@ -121,7 +126,7 @@ class Board:
         index = known.get(raw)
         if index is None:
             try:
-                index = known[raw] = self._new(query, raw, facts, page)
+                index = known[raw] = self._new(query, raw, stamp, facts, page)
                 value = float(sample.value[1])
             except SourceError as error:
                 _note(notes.warnings, f"{query.place}: {error.detail}")
@@ -137,12 +142,8 @@ class Board:
                 return
         if not index:
             return
-        names, key = self._keys[index]
-        if names is not stamp.labels:
-            if names != stamp.labels:
-                key = stamp.key(self._labels[index])
-            self._keys[index] = (stamp.labels, key)
-        time_s = stamp.get(key)
+        own = self._own.get(index) if stamp.free else None
+        time_s = stamp.get(self._keys[index] if own is None else stamp.key(own))
         if time_s is None:
             return
         if page.numbers[index] is not None:
@@ -151,21 +152,25 @@ class Board:
         page.numbers[index] = value
         page.stamps[index] = time_s
 
-    def _new(self, query: Query, raw: bytes, facts: Facts, page: Page) -> int:
+    def _new(self, query: Query, raw: bytes, stamp: Times, facts: Facts, page: Page) -> int:
         """A number for a series; 0 where no rule wants it. Raises `SourceError`."""
         labels = read_labels(raw)
         metric = labels.get(NAME, "") if not query.metric else query.metric
-        index = self._free[-1] if self._free else len(self._labels)
+        index = self._free[-1] if self._free else len(self._keys)
         plain = _plain(labels, query, facts)
         if not self._plan.want(index, f"{metric}@{query.number}", plain):
             return 0
+        key: Values = ()
+        if stamp.free:
+            self._own[index] = labels
+        else:
+            key = stamp.key(labels)
+            key = self._shared.setdefault(key, key)  # an entity's series all have the same
         if self._free:
             self._free.pop()
-            self._labels[index] = labels
-            self._keys[index] = ((), ())
+            self._keys[index] = key
         else:
-            self._labels.append(labels)
-            self._keys.append(((), ()))
+            self._keys.append(key)
             page.numbers.append(None)
         instance = labels.get(INSTANCE)
         if instance:
@@ -197,6 +202,11 @@ class Board:
             indices -= gone
         self._instances = {name: kept for name, kept in self._instances.items() if kept[1]}
         self._free.extend(gone)
+        for index in gone:
+            self._keys[index] = ()
+            self._own.pop(index, None)
+        if unwanted:
+            self._shared = {key: key for key in self._keys}
         if gone:
             self._plan.forget(gone)
 

@@ -31,9 +31,8 @@ class PrometheusOptions(TableOptions, frozen=True, kw_only=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parts = urlsplit(self.url)
-        if parts.query or parts.fragment:
-            raise ValueError("url: the base of the API has no query and no fragment")
+        if urlsplit(self.url).fragment:
+            raise ValueError("url: the base of the API has no fragment")
         if self.tenant and (self.header or "").lower() == TENANT_HEADER.lower():
             raise ValueError("give the tenant once, as tenant")
         if self.tenant and self.follow_redirects:
