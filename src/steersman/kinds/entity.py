@@ -88,6 +88,8 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
     last_success_at: Annotated[datetime | None, _is("when a request last succeeded", pace=EVENT)] = None
     last_error: Annotated[str | None, _is("what the last failure said", pace=EVENT)] = None
+    heartbeat_at: Annotated[datetime | None, _is("its last sign of life", pace=EVENT)] = None
+    heartbeat_age_seconds: Annotated[float | None, _is("how old that was when it was looked at", "s")] = None
     problems: Annotated[
         list[str] | None, _is("what is wrong with it and its replicas, by its system's own words", pace=SLOW)
     ] = None
