@@ -14,6 +14,7 @@ from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.exposition.fake import dcgm_page
 from steersman.drivers.exposition.mapping import EntityRule, Mapping, MetricRule, open_mapping
 from steersman.drivers.prometheus import PrometheusDriver, PrometheusOptions
+from steersman.drivers.prometheus.ask import QUERIES_AT_ONCE
 from steersman.drivers.prometheus.fake import FakePrometheus, failure
 from steersman.drivers.web.fake import Response
 from steersman.kernel.clock import SystemClock
@@ -142,6 +143,25 @@ async def test_a_target_that_is_down_is_a_warning_and_no_zero() -> None:
         assert seen.gone == []
 
 
+async def test_a_scrape_job_without_any_target_left_is_told() -> None:
+    fake = a_node()
+    async with driving(fake) as driver:
+        assert (await driver.observe()).complete
+        fake.drop("up")
+        fake.put("up", {"job": "else", "instance": "x:1"}, 1)
+        seen = await driver.observe()
+        assert not seen.complete
+        assert "no target of scrape job 'node' is there any more" in seen.warnings[0]
+
+
+async def test_queries_go_beside_each_other_and_never_too_many() -> None:
+    fake = a_node()
+    fake.delay_s = 0.02
+    seen = await look(fake, mapping=DCGM)
+    assert 1 < fake.most_at_once <= QUERIES_AT_ONCE
+    assert not seen.fragments
+
+
 async def test_targets_of_other_scrape_jobs_are_no_matter_of_ours() -> None:
     fake = a_node()
     fake.put("up", {"job": "else", "instance": "x:1"}, 0)
@@ -182,7 +202,7 @@ async def test_the_workload_of_a_gpu_is_never_the_exporters_own_pod(honor: bool)
 async def test_without_up_a_pod_is_only_believed_where_it_is_exported() -> None:
     fake = FakePrometheus()
     fake.scrape(dcgm_page(seeded_rng(1), gpus=1, pod="train-1"), {"instance": "i"})
-    fake.lose(__name__="up")
+    fake.drop("up")
     fake.odd = lambda text: failure(422, "execution", "no up here") if '"up"' in text else None
     (gpu,) = (await look(fake, mapping=DCGM)).fragments
     assert "pod" not in gpu.labels

@@ -32,6 +32,8 @@ class FakePrometheus:
     - `warnings`, `infos` go into every answer; `limit` cuts answers, with the warning of the real one;
     - `odd` may answer a query in its own way; `delay_s` makes every answer slow;
     - `shift_s` is how far its clock is ahead of ours. `web` has the faults of the transport.
+
+    `queries` are those that were asked, `most_at_once` how many were there at one moment.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -47,6 +49,8 @@ class FakePrometheus:
         self.delay_s = 0.0
         self.shift_s = 0.0
         self.queries: list[str] = []
+        self.at_once = 0
+        self.most_at_once = 0
         self._lane: Lane | None = None
         self.web = WebFake(self._answer)
 
@@ -103,6 +107,10 @@ class FakePrometheus:
         """Forget all samples, as one that began anew does."""
         self._stored.clear()
 
+    def drop(self, name: str) -> None:
+        """Forget the series of a name; without `up` no scrape target is configured any more."""
+        self._stored.pop(name, None)
+
     def lose(self, **labels: str) -> None:
         """Drop the series that have all these labels, as a target that went does; `up` becomes 0."""
         for name, held in self._stored.items():
@@ -127,6 +135,14 @@ class FakePrometheus:
         form = parse_qs(request.body.decode() if request.method == "POST" else parts.query)
         text = form.get("query", [""])[0]
         self.queries.append(text)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self._evaluated(text, form)
+        finally:
+            self.at_once -= 1
+
+    async def _evaluated(self, text: str, form: dict[str, list[str]]) -> Response:
         if self.delay_s:
             await self._clock.sleep(self.delay_s)
         odd = self.odd(text) if self.odd is not None else None
