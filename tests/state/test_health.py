@@ -45,7 +45,13 @@ def satisfying(entry: Entry) -> dict[str, Any]:
     signals: dict[str, Any] = {}
     for test in (*entry.all, *entry.any[:1]):
         number = next((n for n in (test.gt, test.ge, test.lt, test.le) if n is not None), None)
-        if test.lt_field is not None:
+        if test.contains is not None:
+            signals.setdefault(test.field, f"it is {test.contains[-1].lower()} indeed")
+        elif test.keys:
+            signals[test.field] = {test.keys[-1]: number, "other": 1.0}
+        elif test.beyond is not None:
+            signals[test.field] = [test.beyond[0], "none of these"]
+        elif test.lt_field is not None:
             signals[test.field], signals[test.lt_field] = 1, 2
         elif test.ne_field is not None:
             signals[test.field], signals[test.ne_field] = "x", "y"
@@ -54,8 +60,8 @@ def satisfying(entry: Entry) -> dict[str, Any]:
         elif test.older_than_field is not None:
             signals[test.field], signals[test.older_than_field] = START - timedelta(seconds=61), 60.0
         elif test.share_of is not None:
-            assert test.lt is not None
-            signals[test.share_of], signals[test.field] = 1000, max(1, int(1000 * test.lt) - 1)
+            low = int(1000 * test.lt) - 1 if test.lt is not None else int(1000 * (test.gt or 0)) + 1
+            signals[test.share_of], signals[test.field] = 1000, max(1, low)
         elif number is not None:
             signals.setdefault(test.field, number + (test.gt is not None) - 0.01 * (test.lt is not None))
         elif test.words is not None:

@@ -18,6 +18,7 @@ OPERATORS |= {
     "not_words": "has no word of",
     "has": "holds one of",
 }
+OPERATORS |= {"contains": "contains one of", "beyond": "holds something else than"}
 OPERATORS |= {"older_than_s": "lies further back (s) than"}
 OPERATORS |= {"older_than_field": "lies further back (s) than"}
 
@@ -26,6 +27,9 @@ def told(test: Comparison) -> str:
     (name,) = [n for n in OPERATORS if getattr(test, n) is not None]
     value = getattr(test, name)
     shown = ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+    if test.keys:
+        value_of = f"`{test.field}` of {', '.join(test.keys)}"
+        return f"{value_of} {OPERATORS[name]} {shown}"
     field = f"`{test.field}`" + (f" / `{test.share_of}`" if test.share_of else "")
     return f"{field} {OPERATORS[name]} {f'`{shown}`' if name.endswith('_field') else shown}"
 

@@ -84,11 +84,13 @@ def look_at_installation(config: Path | None, env: Mapping[str, str]) -> Install
     """For `steersman doctor`. Changes nothing: no folder is made, no migration run."""
     from steersman.api.plane import DASHBOARD_FOLDER
     from steersman.observe.registry import Drivers, make_sources
+    from steersman.state.health.override import use_health_files
     from steersman.store.open import file_of
 
     drivers, settings, problems = Drivers(), Settings(), list[str]()
     try:
         settings = load_settings(config, env)
+        use_health_files(settings.health)
         make_sources(settings.sources, clock=SystemClock(), rng=system_rng(), drivers=drivers)
         require_auth(settings)
     except SteersmanError as error:

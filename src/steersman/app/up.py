@@ -127,12 +127,14 @@ async def run_plane(
     Raises `SteersmanError` where a part can't start, or has failed for good while it ran.
     """
     from steersman.observe.registry import make_sources
+    from steersman.state.health.override import use_health_files
     from steersman.store.open import open_store
 
     clock, rng = SystemClock(), system_rng()
     with using_clock(clock), _stop_signals() as stop:
         restore_logs = configure(clock=clock, level=settings.log.level, fmt=settings.log.format)
         try:
+            use_health_files(settings.health)
             sources = make_sources(settings.sources, clock=clock, rng=rng)
             async with open_store(store_url, clock=clock, rng=rng) as store:
                 process = _Process(settings, folder, clock, rng, store, store_url.partition(":")[0])

@@ -150,6 +150,7 @@ class GPUEntity(CanonicalEntity, frozen=True, kw_only=True):
     memory_unrepairable: Annotated[
         bool | None, _is("the driver says that its memory can't be mended", pace=SLOW)
     ] = None
+    retired_pages: Annotated[int | None, _is("memory pages retired in all (before Ampere)", pace=SLOW)] = None
     retired_pages_sbe: Annotated[
         int | None, _is("pages retired for repeated corrected errors (before Ampere)", pace=SLOW)
     ] = None

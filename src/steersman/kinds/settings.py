@@ -204,6 +204,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     sources: list[SourceSettings] = field(default_factory=_this_host)
     policies: list[Path] = field(default_factory=list[Path])
     lifecycles: list[Path] = field(default_factory=list[Path])
+    health: list[Path] = field(default_factory=list[Path])
     catalogue: list[Path] = field(default_factory=list[Path])
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     auth: AuthSettings = field(default_factory=AuthSettings)

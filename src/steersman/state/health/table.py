@@ -48,19 +48,25 @@ class Comparison(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_":
     """One comparison of one field; exactly one comparison is given.
 
     `words`: the text holds one of these words (case does not matter; `IDLE+DRAIN` holds two). `not_words`: it
-    holds none of them, or is no text. `has`: the list holds one of these. `*_field` compares with another
-    field. `older_than_s`: a time lies further back than that; `older_than_field`: than the seconds in another
-    field. With `share_of` what is compared is the field as a share of another one.
+    holds none of them, or is no text. `contains`: the text holds one of these phrases, whatever the case.
+    `has`: the list (or mapping) holds one of these. `beyond`: the list holds something that is none of these.
+    With `keys` what is compared is the sum of a mapping's values under these keys, 0 for what it lacks.
+    `*_field` compares with another field. `older_than_s`: a time lies further back than that;
+    `older_than_field`: than the seconds in another field. With `share_of` what is compared is the field as a
+    share of another one.
     """
 
     field: str
     share_of: str | None = None
+    keys: tuple[str, ...] = ()
     eq: str | int | float | bool | None = None
     ne: str | int | float | bool | None = None
     in_: tuple[str | int, ...] | None = None
     words: tuple[str, ...] | None = None
     not_words: tuple[str, ...] | None = None
+    contains: tuple[str, ...] | None = None
     has: tuple[str, ...] | None = None
+    beyond: tuple[str, ...] | None = None
     gt: float | None = None
     ge: float | None = None
     lt: float | None = None
@@ -104,12 +110,15 @@ class Rule(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where it holds, the entity is no better than `health`.
 
     `cite` names where a threshold comes from; "" where it is our own. It is silent while one of the
-    planned states named in `unless_planned` holds.
+    planned states named in `unless_planned` holds. `only` and `but`: classes of the table that it is for, or
+    is not for; where an entity's class is not known, `only` is unknown and `but` does not hold it back.
     """
 
     health: HealthState
     cite: str = ""
     unless_planned: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
 
 
 class Planned(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,7 +135,9 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
 
     `evidence`: groups of fields that age; the entity may be called healthy where each group has at least one
     current field, or its source says itself how it is. Without that, and with no rule that speaks, its health
-    is unknown. The rules of `common.yaml` belong to every table.
+    is unknown. The rules of `common.yaml` belong to every table. `classes` are kinds of the type that rules
+    may be for (architectures of GPUs): the field that tells, and the phrases of each. `overrides` names the
+    site's files that changed it.
     """
 
     entity_type: EntityType
@@ -134,11 +145,13 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
     evidence: tuple[tuple[str, ...], ...]
     rules: tuple[Rule, ...]
     planned: tuple[Planned, ...] = ()
+    classes: dict[str, Comparison] = msgspec.field(default_factory=dict[str, Comparison])
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """How verdicts cite it."""
-        return f"{self.entity_type.value}/v{self.version}"
+        """How verdicts cite it: type and version, and each of the site's files that changed it."""
+        return "+".join((f"{self.entity_type.value}/v{self.version}", *self.overrides))
 
 
 class _Common(Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,11 +161,55 @@ class _Common(Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def table_for(entity_type: EntityType) -> Table:
     """The table of that type, read once. Raises `HealthTableInvalid`."""
+    table = shipped_table(entity_type)
+    for change in _CHANGES.get(entity_type, ()):
+        table = change(table)
+    return expand(table)
+
+
+Change = Callable[[Table], Table]
+_CHANGES: dict[EntityType, tuple[Change, ...]] = {}
+
+
+def set_changes(changes: Mapping[EntityType, tuple[Change, ...]]) -> None:
+    """Let tables be changed (see `state.health.override`) from now on; those read before are read anew."""
+    _CHANGES.clear()
+    _CHANGES.update(changes)
+    table_for.cache_clear()
+
+
+@cache
+def shipped_table(entity_type: EntityType) -> Table:
+    """The table of that type as it is shipped, with the rules of all types. Raises `HealthTableInvalid`."""
     table = _read(f"{entity_type.value}.yaml", Table)
     table = msgspec.structs.replace(table, rules=(*table.rules, *_read("common.yaml", _Common).rules))
-    for problem in problems(table, entity_type):
+    for problem in problems(expand(table), entity_type):
         raise HealthTableInvalid(f"state/health/{entity_type.value}.yaml: {problem}")
     return table
+
+
+def expand(table: Table) -> Table:
+    """The table with the classes of its rules written out as conditions. Classes that it has not are left:
+    `problems` names them."""
+    rules = [
+        msgspec.structs.replace(
+            rule,
+            all=(*rule.all, *_class_tests(table, rule.only)),
+            unless=(*rule.unless, *_class_tests(table, rule.but)),
+        )
+        for rule in table.rules
+    ]
+    return msgspec.structs.replace(table, rules=tuple(rules))
+
+
+def _class_tests(table: Table, names: tuple[str, ...]) -> list[Comparison]:
+    """One comparison for each field that tells of these classes."""
+    phrases: dict[str, list[str]] = {}
+    for name in names:
+        test = table.classes.get(name)
+        if test is not None:
+            phrases.setdefault(test.field, []).extend(test.contains or ())
+    return [Comparison(field, contains=tuple(found)) for field, found in phrases.items()]
 
 
 T = TypeVar("T")
@@ -186,9 +243,15 @@ def problems(table: Table, entity_type: EntityType) -> list[str]:
         found += [
             f"{entry.name}: its detail names {n!r}, which may be missing" for n in bare if n not in sure
         ]
+        if isinstance(entry, Rule):
+            unknown = [n for n in (*entry.only, *entry.but) if n not in table.classes]
+            found += [f"{entry.name}: no class {n!r}" for n in unknown]
         for test in tests:
             if len(_operators(test)) != 1:
                 found.append(f"{entry.name}: {test.field}: exactly one comparison is needed")
+    for name, test in table.classes.items():
+        if test.field not in known or not test.contains or len(_operators(test)) != 1:
+            found.append(f"class {name}: a field of the type and its phrases (contains) are needed")
     planned = {entry.name for entry in table.planned}
     found += [
         f"{rule.name}: no planned state {n!r}"
@@ -211,7 +274,7 @@ REPORTED_HEALTH = "health_state"
 
 
 def _operators(test: Comparison) -> list[str]:
-    names = [n for n in test.__struct_fields__ if n not in ("field", "share_of")]
+    names = [n for n in test.__struct_fields__ if n not in ("field", "share_of", "keys")]
     return [n for n in names if getattr(test, n) is not None]
 
 
@@ -253,8 +316,11 @@ def _compile(test: Comparison) -> Check:
     wanted: Any = getattr(test, op)
     if op in ("words", "not_words"):
         wanted = frozenset(word.lower() for word in wanted)
-    elif op in ("in_", "has"):
+    elif op in ("in_", "has", "beyond"):
         wanted = frozenset(wanted)
+    elif op == "contains":
+        wanted = tuple(phrase.lower() for phrase in wanted)
+    keys = test.keys
     other: str | None = wanted if op.endswith("_field") else None
 
     def check(signals: Signals, now: datetime) -> Tri:
@@ -263,10 +329,12 @@ def _compile(test: Comparison) -> Check:
         if value is None or against is None:
             return None
         try:
+            if keys:
+                value = sum(value.get(key, 0.0) for key in keys)
             if share_of is not None:
                 value = value / signals[share_of]
             return compare(value, against, now)
-        except (TypeError, KeyError, ZeroDivisionError):
+        except (TypeError, KeyError, ZeroDivisionError, AttributeError):
             return (
                 None  # a value of another type than the field's, or no whole to share: not known, not false
             )
@@ -293,6 +361,8 @@ _COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
     "words": _words,
     "not_words": _not_words,
     "has": lambda value, wanted, _now: not wanted.isdisjoint(value),
+    "beyond": lambda value, wanted, _now: not wanted.issuperset(value),
+    "contains": lambda value, wanted, _now: any(phrase in value.lower() for phrase in wanted),
     "gt": lambda value, wanted, _now: value > wanted,
     "ge": lambda value, wanted, _now: value >= wanted,
     "lt": lambda value, wanted, _now: value < wanted,

@@ -47,6 +47,12 @@ class _Compiled:
         self.planned = [(entry, check_of(entry), frozenset(entry.fields())) for entry in table.planned]
 
 
+def forget_tables() -> None:
+    """Read tables anew: what they say was changed."""
+    _compiled.cache_clear()
+    is_timed.cache_clear()
+
+
 @cache
 def _compiled(entity_type: EntityType) -> _Compiled:
     return _Compiled(table_for(entity_type))
