@@ -42,6 +42,7 @@ chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times
 
 servers: setup  ## install the servers and the browser that the marked tests use (Debian's need root)
 	@scripts/install-mlflow
+	@scripts/install-ray
 	@scripts/install-servers
 
 dashboard: setup  ## build the dashboard into the package
