@@ -20,8 +20,13 @@ from steersman.drivers.prometheus import PrometheusDriver, PrometheusOptions
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.quantity import Duration
+from steersman.kernel.tasks import Supervisor
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fragment import StateFragment
+from steersman.observe.inlet import Inlet
+from steersman.observe.intake import Intake
+from steersman.observe.registry import Source
+from steersman.state.bus import StateBus
 
 CLOCK = SystemClock()
 CONTEXT = DriverContext("metrics", "lab", CLOCK, seeded_rng(1), 15.0, 10.0)
@@ -134,6 +139,46 @@ async def test_an_exporter_that_stops_makes_nothing_zero_and_comes_back(
         for gpu in of_type(await driver.observe(), EntityType.GPU):
             assert "pod" not in gpu.labels
             assert "namespace" not in gpu.labels
+
+
+async def test_on_the_bus_a_stopped_exporter_ages_and_is_never_zero(
+    real_program: RealProgram, tmp_path: Path
+) -> None:
+    """From a real Prometheus through intake to the bus: entities are fresh, age while their exporter is away
+    with all that was known of them, and are fresh again; those of the other exporter stay as they are."""
+    async with fleet(real_program, tmp_path) as (server, exporter, _), driving(server) as driver:
+        (uname,) = await server.query("node_uname_info")
+        host = uname["metric"]["nodename"]
+        bus = StateBus(CLOCK)
+        source = Source("metrics", "prometheus", driver, "lab", interval_s=1.0, timeout_s=10.0)
+        intake = Intake(Inlet(bus, CLOCK), [source], clock=CLOCK, rng=seeded_rng(1))
+
+        async def until(fresh: bool) -> Any:
+            async with asyncio.timeout(30):
+                while (node := bus.get(EntityType.NODE, host)) is None or (
+                    node.freshness == "fresh"
+                ) != fresh:
+                    await asyncio.sleep(0.1)
+            return node
+
+        async with Supervisor(CLOCK, seeded_rng(1), name="test") as tasks:
+            tasks.start("intake", intake.run)
+            node = await until(fresh=True)
+            await exporter.stop()
+            aged = await until(fresh=False)
+            assert aged.memory_total == node.memory_total
+            assert aged.memory_utilization > 0
+            assert aged.load_1m is not None
+            gpu = bus.get(EntityType.GPU, "GPU-gpu-0001-0")
+            assert gpu is not None
+            assert gpu.freshness == "fresh"
+            service = bus.get(EntityType.SERVICE, "source/metrics")
+            assert service is not None
+            assert service.up is True  # the API answers; what it says of its targets is a warning
+            await exporter.start()
+            again = await until(fresh=True)
+            assert again.observed_at > aged.observed_at
+            assert [one.entity_id for one in bus.entities(EntityType.NODE)] == [host]
 
 
 async def test_samples_with_a_time_of_their_own_are_as_old_as_they_say(
