@@ -146,8 +146,34 @@ class PlaneCollector(Collector):
         yield GaugeMetricFamily(
             "steersman_bus_subscriptions", "Readers of the change feed", value=counters["subscriptions"]
         )
+        yield from self._names(counters)
         yield CounterMetricFamily(
             "steersman_bus_resyncs", "Readers that fell off the change log", value=counters["resyncs"]
+        )
+
+    def _names(self, counters: dict[str, int]) -> Iterator[Metric]:
+        """What sources call things, and what in their words nobody here knows."""
+        log = self._plane.bus.drift_log
+        yield GaugeMetricFamily(
+            "steersman_identity_names", "Names that are an entity of another name", value=counters["names"]
+        )
+        yield GaugeMetricFamily(
+            "steersman_identity_ambiguous", "Entities whose identity is in doubt", value=counters["ambiguous"]
+        )
+        yield CounterMetricFamily(
+            "steersman_identity_unjoined",
+            "Names that were not compared because of a bound",
+            value=self._plane.inlet.names.unjoined,
+        )
+        held = GaugeMetricFamily("steersman_drift_signals", "Kinds of drift that were met", labels=["kind"])
+        kinds = [one.kind for one in log.read()]
+        for kind in sorted(set(kinds)):
+            held.add_metric([kind], kinds.count(kind))
+        yield held
+        yield CounterMetricFamily(
+            "steersman_drift_dropped",
+            "Drift of further kinds, without room for it",
+            value=log.dropped,
         )
 
     def _sources(self) -> Iterator[Metric]:

@@ -41,6 +41,7 @@ from steersman.kinds.advice import (
     RecommendationInfo,
 )
 from steersman.kinds.command import ResourceEvent
+from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import ENTITY_CLASSES
 from steersman.kinds.explanation import EntityHistory, Explanation
 from steersman.kinds.fragment import StateFragment
@@ -83,6 +84,7 @@ ANSWERS: dict[str, tuple[int, str, Any]] = {
     "entity_history": (200, JSON, EntityHistory),
     "push_fragments": (200, JSON, PushAnswer),
     "list_sources": (200, JSON, SourceList),
+    "list_drift": (200, JSON, DriftList),
     "watch": (200, "text/event-stream", str),
     "list_schemas": (200, JSON, SchemaNames),
     "get_schema": (200, JSON, dict[str, Any]),

@@ -105,6 +105,7 @@ _PLAIN: tuple[Route, ...] = (
         raw=True,
     ),
     Route("list_sources", "GET", f"{API}/sources", V, "Sources and how they do"),
+    Route("list_drift", "GET", f"{API}/drift", V, "What sources said that nobody here knows"),
     Route(
         "watch",
         "GET",

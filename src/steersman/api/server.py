@@ -51,6 +51,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "explain_entity": entities.explain_entity,
     "entity_history": entities.entity_history,
     "list_sources": system.list_sources,
+    "list_drift": system.list_drift,
     "list_schemas": system.list_schemas,
     "get_schema": system.get_schema,
     "list_tokens": tokens.list_tokens,

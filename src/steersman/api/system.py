@@ -16,6 +16,7 @@ from steersman.api.problems import NotReady
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.redact import redact_text
 from steersman.kernel.tasks import ENDED, FAILED, STUCK, WAITING, TaskSnapshot
+from steersman.kinds.drift import DriftList
 from steersman.kinds.explanation import SourceStatus
 from steersman.kinds.running import ActingStatus, AdviceStatus, EventsStatus, LeftOut, LoopStatus
 from steersman.kinds.schema import PUBLISHED, schema_of
@@ -144,6 +145,13 @@ async def status(request: Asked) -> Answer:
 async def list_sources(request: Asked) -> Answer:
     """Every source: what it promised, when it was last heard, how it does."""
     return json_answer(SourceList(_sources(plane_of(request))))
+
+
+async def list_drift(request: Asked) -> Answer:
+    """Signs that a source's shape is not the one we know, and names that leave a doubt."""
+    log = plane_of(request).bus.drift_log
+    items = [structs.replace(one, detail=redact_text(one.detail)) for one in log.read()]
+    return json_answer(DriftList(items, log.dropped))
 
 
 async def whoami(request: Asked) -> Answer:

@@ -129,6 +129,18 @@ def _check_events(events: EventsStatus | None) -> Iterable[Check]:
         yield Check(OK, "subscriptions", detail)
 
 
+def check_words(status: Status) -> Iterable[Check]:
+    """Whether all that sources say is known, and all names are clear. Servers of before do not tell."""
+    drift, ambiguous = status.bus.get("drift", 0), status.bus.get("ambiguous", 0)
+    if drift:
+        detail = f"{drift} kinds of words, shapes or names that this server does not know"
+        yield Check(WARN, "drift", detail, "`steersman get drift` lists them")
+    if ambiguous:
+        detail = f"{ambiguous} entities could each be one of several others"
+        advice = "`steersman explain` shows which; set identity.aliases in steersman.yaml"
+        yield Check(WARN, "identity", detail, advice)
+
+
 def check_sources(sources: Iterable[SourceStatus]) -> Iterable[Check]:
     """Each source by its own status."""
     found = False

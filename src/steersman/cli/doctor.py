@@ -58,6 +58,7 @@ def _remote(arguments: argparse.Namespace) -> Iterable[Check]:
         check_clock,
         check_server,
         check_sources,
+        check_words,
     )
     from steersman.cli.connection import connect
     from steersman.client import NotReachable
@@ -75,6 +76,7 @@ def _remote(arguments: argparse.Namespace) -> Iterable[Check]:
             yield check_access(status, plane.whoami())
             yield from check_acting(status.acting)
             yield from check_sources(status.sources)
+            yield from check_words(status)
     except NotReachable as error:
         yield Check(WARN, "server", error.detail, "start it with `steersman up`, or name it with --server")
     except SteersmanError as error:

@@ -108,14 +108,17 @@ def _write(explanation: Explanation, now: datetime) -> None:
             f"{field.freshness} ({field.pace})",
             "; ".join(
                 f"{one.source}: {shown_field(key.entity_type, name, one.value, field.unit, now)}"
+                + (f" ({one.lost_by})" if one.lost_by else "")
                 for one in field.others
             )
             or ABSENT,
+            field.agreement or ABSENT,
         )
         for name, field in sorted(explanation.fields.items())
     ]
-    headings = ("FIELD", "VALUE", "SOURCE", "OBSERVED", "RECEIVED", "AGE", "STATE", "OTHERS_SAY")
+    headings = ("FIELD", "VALUE", "SOURCE", "OBSERVED", "RECEIVED", "AGE", "STATE", "OTHERS_SAY", "SOURCES")
     write_block("Fields", headings, rows)
+    _write_names(explanation)
     labels = [
         (one_line(name), one_line(label.value), label.source, _stamp(label.observed_at))
         for name, label in sorted(explanation.labels.items())
@@ -133,6 +136,30 @@ def _write(explanation: Explanation, now: datetime) -> None:
         for one in explanation.sources
     ]
     write_block("Sources", ("SOURCE", "TYPE", "STATE", "CADENCE", "PRIORITY", "DETAIL"), sources)
+
+
+def _write_names(explanation: Explanation) -> None:
+    """What the entity is called elsewhere, and what is in doubt."""
+    from steersman.cli.screen import write_block
+    from steersman.cli.units import ABSENT, one_line
+
+    scope = explanation.key.scope
+    names = [
+        (
+            one_line(one.name if one.scope == scope else f"{one.scope}/{one.name}"),
+            ", ".join(map(one_line, one.sources)) or ABSENT,
+            one.rule,
+            one_line(one.evidence),
+            _stamp(one.since),
+        )
+        for one in explanation.identity.aliases
+    ]
+    write_block("Also called", ("NAME", "BY", "RULE", "EVIDENCE", "SINCE"), names)
+    doubts = [
+        (one.rule, one_line(one.evidence), ", ".join(map(one_line, one.candidates)) or ABSENT)
+        for one in explanation.identity.ambiguities
+    ]
+    write_block("Identity in doubt", ("RULE", "EVIDENCE", "COULD_BE"), doubts)
 
 
 def _stamp(when: datetime) -> str:

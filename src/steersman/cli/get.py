@@ -31,9 +31,11 @@ HEALTH = Option(
 )
 
 DATA = ("json", "yaml")
+DRIFT = "drift"
+"""No kind of thing, but what is known of sources' words that nobody here knows."""
 
 OPTIONS = (
-    Option(("KIND",), "kind in any form: node, nodes, Node, no; or KIND/NAME", optional=True),
+    Option(("KIND",), "kind in any form: node, nodes, Node, no; or KIND/NAME; or drift", optional=True),
     Option(("NAME",), "show this entity alone", optional=True),
     OUTPUT,
     LABELS,
@@ -54,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     word: str | None = arguments.KIND
     if (word is None) != bool(arguments.all):
         raise WrongUsage("name a kind, or give --all for every kind", hint="steersman get nodes")
+    if word is not None and word.lower() == DRIFT:
+        return _show_drift(arguments)
     if word is not None and _is_managed(word, bool(arguments.managed or arguments.status)):
         return _show_managed(arguments)
     if word is not None and (arguments.NAME is not None or "/" in word):
@@ -61,6 +65,40 @@ def run(arguments: argparse.Namespace) -> int:
             raise WrongUsage("-l and --health choose from a list; an entity that is named needs no choice")
         return _show_one(arguments)
     return _show_list(arguments)
+
+
+def _show_drift(arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import connect, server_now
+    from steersman.cli.screen import note, write_block, write_data
+    from steersman.cli.units import ABSENT, one_line, show_age
+
+    if arguments.NAME or arguments.selector or arguments.health or arguments.status:
+        raise WrongUsage("drift is one list; nothing is chosen from it", hint="steersman get drift -o json")
+    with connect(arguments) as plane:
+        drift = plane.drift()
+        if arguments.output in DATA:
+            write_data(drift, arguments.output)
+            return DONE
+        now = server_now(plane)
+    rows = [
+        (
+            one.kind,
+            one.entity_type.value if one.entity_type is not None else ABSENT,
+            one_line(one.field) or ABSENT,
+            one_line(one.source) or ABSENT,
+            str(one.count),
+            show_age((now - one.last_at).total_seconds()),
+            one_line(one.detail),
+        )
+        for one in drift.items
+    ]
+    if rows:
+        write_block("Drift", ("KIND", "TYPE", "FIELD", "SOURCE", "COUNT", "LAST", "DETAIL"), rows)
+    else:
+        note("no drift: all that sources say is known")
+    if drift.dropped:
+        note(f"{drift.dropped} more of further kinds were dropped")
+    return DONE
 
 
 def _is_managed(word: str, wanted: bool) -> bool:
@@ -189,6 +227,7 @@ COMMAND = Command(
         "steersman get services -l namespace=prod --scope us-east-1",
         "steersman get node/$(hostname) -o json",
         "steersman get recommendations --status proposed",
+        "steersman get drift",
         "steersman get --all",
     ),
 )

@@ -13,6 +13,7 @@ from steersman.client.transport import Transport
 from steersman.client.watching import Change, ResourceWatch, Told, WatchSession
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
+from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import CanonicalEntity, HealthState
 from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
@@ -119,6 +120,10 @@ class Steersman(Acting, Subscribing):
     def sources(self) -> list[SourceStatus]:
         """Sources and how they do."""
         return self._transport.run(calls.sources())
+
+    def drift(self) -> DriftList:
+        """What sources said that the server does not know, and names that leave a doubt."""
+        return self._transport.run(calls.drift())
 
     def status(self) -> shapes.Status:
         """What runs there and how it does."""

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from steersman.client import shapes
 from steersman.client.errors import UNREADABLE, BadAnswer, error_of
 from steersman.kernel.errors import InvalidInput
+from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
 from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
@@ -204,6 +205,11 @@ def together(answers: Sequence[shapes.PushAnswer]) -> shapes.PushAnswer:
 def sources() -> Call[list[SourceStatus]]:
     """Sources and how they do."""
     return Call("GET", path_of("sources"), _items(SourceStatus))
+
+
+def drift() -> Call[DriftList]:
+    """What sources said that the server does not know."""
+    return Call("GET", path_of("drift"), read_answer(DriftList))
 
 
 def status() -> Call[shapes.Status]:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from steersman.kernel.clock import Clock
+from steersman.kinds.drift import SHAPE
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fields import canonical_name, clean_fields
 from steersman.kinds.fragment import StateFragment
@@ -95,6 +96,10 @@ class Inlet:
     def surprised(self, entity_type: EntityType, field: str, detail: str) -> None:
         """A word came in that no vocabulary knows: for `StateBus.drift`."""
         self.bus.note_drift(entity_type, field, detail)
+
+    def drifted(self, source: str, detail: str) -> None:
+        """A driver met a shape that it does not know in its system's answers."""
+        self.bus.drift_log.note(None, "", detail, self._clock.now(), kind=SHAPE, source=source)
 
     def is_observed(self, source: str) -> bool:
         """Whether this server reads that source itself."""

@@ -321,6 +321,8 @@ class _Round:
         inlet, clock = self._intake.inlet, self._intake.clock
         warnings = [*seen.warnings[:WARNINGS_MAX]]
         drift = [*seen.drift[:WARNINGS_MAX]]
+        for line in drift:
+            inlet.drifted(self.source.name, shortened(line))
         refused = 0
         ready = self._checked(seen.fragments, drift)
         first = True

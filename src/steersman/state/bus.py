@@ -16,12 +16,13 @@ from msgspec import structs
 
 from steersman.kernel.clock import Clock, SystemClock, as_utc
 from steersman.kernel.errors import SteersmanError
+from steersman.kinds.drift import DriftSignal
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType, HealthState
 from steersman.kinds.explanation import EntityHistory, Explanation, Freshness, SourceStatus
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 from steersman.state.cell import NEVER, Cell
 from steersman.state.changes import ChangeLog
-from steersman.state.drift import DriftLog, DriftSignal
+from steersman.state.drift import DriftLog
 from steersman.state.feed import EntityFilter, Feed, Pump, Subscription
 from steersman.state.freshness import FRESH, freshness_of
 from steersman.state.health.verdict import is_timed
@@ -86,7 +87,7 @@ class StateBus:
         self._revision = first_revision
         self._ceiling: float = NEVER
         self._log = ChangeLog(first_revision, self._limits.changes_max)
-        self._drift = DriftLog(self._limits.drift_max)
+        self.drift_log = DriftLog(self._limits.drift_max)
         self._counts = dict.fromkeys(COUNTERS, 0)
         self._upkeep = Upkeep(self._index, self._limits, self._counts, self._revise)
         self._tombstones = self._upkeep.tombstones
@@ -428,11 +429,11 @@ class StateBus:
 
     def drift(self) -> list[DriftSignal]:
         """Values that their fields can't have, with counts: a source's shape changed."""
-        return self._drift.read()
+        return self.drift_log.read()
 
     def note_drift(self, entity_type: EntityType, field: str, detail: str) -> None:
         """Count a surprise that was met before the bus: whoever cleans fragments puts unknown words right."""
-        self._drift.note(entity_type, field, detail, self._clock.now())
+        self.drift_log.note(entity_type, field, detail, self._clock.now())
 
     def counters(self) -> dict[str, int]:
         """Numbers for metrics: what was merged, refused and dropped since the start, and what is held."""
@@ -447,7 +448,8 @@ class StateBus:
             "names": self.links.count,
             "ambiguous": self.links.ambiguous,
             "sources": len(self._sources),
-            "drift_dropped": self._drift.dropped,
+            "drift": len(self.drift_log.read()),
+            "drift_dropped": self.drift_log.dropped,
             "subscriptions": len(self.feed),
             "resyncs": self.feed.resyncs,
         }
@@ -587,10 +589,7 @@ class StateBus:
         self._log.cells.append(cell)
 
     def _view(self, cell: Cell, now: Arrival) -> CanonicalEntity:
-        def drift(entity_type: EntityType, field: str, detail: str) -> None:
-            self._drift.note(entity_type, field, detail, now.wall)
-
-        return entity_of(self._picture(cell), now, drift)
+        return entity_of(self._picture(cell), now, self.note_drift)
 
     def _picture(self, cell: Cell) -> Picture:
         layers = cell.layers or cell.ghost

@@ -21,10 +21,21 @@ from steersman.kernel.logging import get_logger
 from steersman.state.bus import StateBus
 from steersman.state.cell import Cell
 from steersman.state.revisions import RevisionBlocks
-from steersman.state.saved import BucketDamaged, SavedCell, pack, restore_cell, save_cell, saved_ties, unpack
+from steersman.state.saved import (
+    BucketDamaged,
+    SavedCell,
+    pack,
+    pack_drift,
+    restore_cell,
+    save_cell,
+    saved_ties,
+    unpack,
+    unpack_drift,
+)
 from steersman.store.api import VALUE_MAX_BYTES, Delete, Put, Store, Write
 
 PREFIX = "soft/bus/entities/"
+DRIFT_KEY = "soft/bus/drift"
 BUCKETS = 1024
 """110 entities in each at 112,500: about 2 ms to write one."""
 INTERVAL_S = 60.0
@@ -90,6 +101,7 @@ class Checkpoint:
         self._saved: dict[int, tuple[int, int]] = {}  # bucket: newest revision in it, number of cells
         self._keys: dict[int, tuple[str, ...]] = {}  # bucket: the store's keys that hold it
         self._ahead_s = self._wall_ahead_s()
+        self._drift_saved = 0
         self.failures = 0
         """Saves in a row that failed."""
 
@@ -113,6 +125,7 @@ class Checkpoint:
             after, revision = page.after, page.revision
             if after is None:
                 break
+        await self._restore_drift(warnings)
         for warning in warnings:
             _log.warning("checkpoint_part_left_out", detail=warning)
         return RestoreReport(entities, tombstones, tuple(warnings))
@@ -147,7 +160,24 @@ class Checkpoint:
             size += bucket_size
             written += bucket_size
         await self._commit(writes, done, keep=None)
+        await self._save_drift()
         return SaveReport(buckets, written, entities, revision, dropped)
+
+    async def _save_drift(self) -> None:
+        log = self._bus.drift_log
+        if log.changes != self._drift_saved:
+            changes = log.changes
+            await self._store.commit([], [Put(DRIFT_KEY, pack_drift(log.read()))])
+            self._drift_saved = changes
+
+    async def _restore_drift(self, warnings: list[str]) -> None:
+        record = await self._store.get(DRIFT_KEY)
+        if record is None:
+            return
+        try:
+            self._bus.drift_log.restore(unpack_drift(record.value))
+        except BucketDamaged as error:
+            _warn(warnings, f"store key {DRIFT_KEY}: {error.detail}")
 
     async def run(self, interval_s: float = INTERVAL_S) -> None:
         """Save at intervals until cancelled. A save that fails is told and tried again the next time: the

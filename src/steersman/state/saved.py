@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from steersman.kernel.bounds import MIB
 from steersman.kernel.errors import SteersmanError
+from steersman.kinds.drift import DriftSignal
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
 from steersman.state.cell import Cell, Moved
@@ -121,6 +122,22 @@ def unpack(value: bytes, bytes_max: int = UNPACKED_MAX_BYTES) -> SavedBucket:
         if not inflate.eof:
             raise BucketDamaged("its end is missing, or it is too large")
         return _DECODER.decode(raw)
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BucketDamaged(str(error)) from error
+
+
+def pack_drift(signals: list[DriftSignal]) -> bytes:
+    """The bytes of the drift signals."""
+    return bytes([BUCKET_FORMAT]) + zlib.compress(_ENCODER.encode(signals), COMPRESSION)
+
+
+def unpack_drift(value: bytes) -> list[DriftSignal]:
+    """The drift signals. Raises `BucketDamaged`."""
+    if not value or value[0] != BUCKET_FORMAT:
+        raise BucketDamaged(f"no format that this version reads; it reads format {BUCKET_FORMAT}")
+    try:
+        raw = zlib.decompressobj().decompress(value[1:], MIB)
+        return msgspec.msgpack.decode(raw, type=list[DriftSignal])
     except (zlib.error, msgspec.MsgspecError) as error:
         raise BucketDamaged(str(error)) from error
 

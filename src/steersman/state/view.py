@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
+from steersman.kinds.drift import WRONG_TYPE
 from steersman.kinds.entity import (
     ENTITY_CLASSES,
     CanonicalEntity,
@@ -205,7 +206,7 @@ def split_values(
                 value = UNKNOWN_WORD
             declared[name] = value
         else:
-            drift(entity_type, name, f"a value of type {type(value).__name__}")
+            drift(entity_type, name, f"{WRONG_TYPE} {type(value).__name__}")
             extra[name] = value
     return declared, extra
 

@@ -29,12 +29,14 @@ _OTHERS = 9
 
 
 class Voice(Struct, frozen=True):
-    """What one source says of a name."""
+    """What one source says of a name. `mention`: nobody spoke of the thing itself by that name, but of
+    something that has to do with it."""
 
     source: str
     source_type: str
     priority: int
     evidence: Evidence
+    mention: bool = False
 
 
 class Named(Struct, frozen=True):
@@ -43,6 +45,11 @@ class Named(Struct, frozen=True):
     key: EntityKey
     voices: tuple[Voice, ...]
     target: EntityKey | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether some source speaks of the thing itself by that name, or configuration does."""
+        return not self.voices or any(not voice.mention for voice in self.voices)
 
     @property
     def proper(self) -> bool:
@@ -199,13 +206,14 @@ class _Joining:
                     found.setdefault(entity[key], []).append(Ambiguity(NAME, said))
         return {key: tuple(dict.fromkeys(sorted(some, key=str))) for key, some in found.items()}
 
-    def _rank(self, key: EntityKey) -> tuple[bool, bool, bool, int, int, str, str]:
+    def _rank(self, key: EntityKey) -> tuple[bool, bool, bool, bool, int, int, str, str]:
         """Whose name an entity goes by: the least of these."""
         name = self._names[key]
         bare = not any(voice.evidence.full for voice in name.voices) and _is_qualified(key.entity_type)
         weak_slice = key.entity_type is EntityType.GPU and "/" not in key.entity_id and _has_slice(name)
         return (
             key not in self._targets,
+            not name.told,
             not name.proper,
             bare or weak_slice,
             -max((voice.priority for voice in name.voices), default=0),

@@ -15,7 +15,9 @@ from msgspec import Struct, field, structs
 
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.logging import get_logger
+from steersman.kinds.drift import IDENTITY
 from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.fields import REFERENCES
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 from steersman.kinds.settings import IdentitySettings
 from steersman.observe.identity.evidence import (
@@ -83,6 +85,7 @@ class Resolver:
         self._typed: dict[tuple[str, str, str], set[str]] = {}
         self._touched: dict[_Place, set[EntityKey]] = {}
         self._told: set[tuple[EntityKey, str]] = set()
+        self._mentioned: set[EntityKey] = set()
         self._turned_mixed = False
         self.unjoined = 0
         """Names that were not compared, because there are too many."""
@@ -100,6 +103,8 @@ class Resolver:
         books = self._books
         for place, fragment in enumerate(fragments):
             entity_type = fragment.entity_type
+            if entity_type in _MENTIONS:
+                self._note_mentions(fragment)
             if entity_type is _GPU and fragment.entity_id[:4] == "GPU-" and "/" not in fragment.entity_id:
                 scope = fragment.labels.get(SCOPE_LABEL, "")
                 book = books.get((_GPU, self._scopes.get(scope, scope)))
@@ -120,6 +125,27 @@ class Resolver:
         if self._touched:
             self._settle()
         return passed if passed is not None else cast("list[StateFragment | None]", fragments)
+
+    def _note_mentions(self, fragment: StateFragment) -> None:
+        """What a fragment calls other things: their names are joined like those that are spoken of."""
+        fields, scope = fragment.fields, fragment.labels.get(SCOPE_LABEL, "")
+        for field_name, refers in _MENTIONS[fragment.entity_type]:
+            value = fields.get(field_name)
+            if value is None:
+                continue
+            for name in (value,) if isinstance(value, str) else value:
+                key = EntityKey(refers, scope, name)
+                if key not in self._mentioned and self._names < NAMES_MAX:
+                    self._mentioned.add(key)
+                    self._learn_mention(key)
+
+    def _learn_mention(self, key: EntityKey) -> None:
+        book = self._book(key)
+        evidence = structs.replace(evidence_of(key.entity_type, key.entity_id, {}), proper=False)
+        self._names += key not in book.claims
+        book.claims.setdefault(key, {})[_MENTION] = _Claim("", _EVER, {}, evidence)
+        self._add_tokens(book, key, evidence)
+        self._touch(key)
 
     def _admit(self, fragment: StateFragment) -> StateFragment | None:
         if fragment.entity_type is _TENANT:
@@ -213,7 +239,7 @@ class Resolver:
         claims = book.claims.get(key)
         if claims is None:
             return
-        for source in [source for source, claim in claims.items() if claim.at <= observed_at]:
+        for source in [s for s, claim in claims.items() if s != _MENTION and claim.at <= observed_at]:
             claim = claims.pop(source)
             for name in _lives(key):
                 if name in claim.said:
@@ -232,6 +258,8 @@ class Resolver:
         for cell in self._bus.cells():
             for layer in cell.layers:
                 fragment = layer.fragment
+                if fragment.entity_type in _MENTIONS:
+                    self._note_mentions(fragment)
                 if fragment.entity_type in FIELDS_READ and not is_plain(fragment):
                     self._relearn(fragment)
         self._settle()
@@ -376,7 +404,7 @@ class Resolver:
             left -= region
             if len(region) > REGION_MAX:
                 self.unjoined += len(region)
-                self._bus.note_drift(place[0], "identity", "too many names share evidence to be told apart")
+                self._note(place[0], "too many names share evidence to be told apart")
                 continue
             yield region
 
@@ -404,14 +432,19 @@ class Resolver:
             if key in book.claims or key in targets
         ]
         groups = join(names, self._rules)
+        told = {name.key for name in names if name.told}
         moved: set[EntityKey] = set()
         try:
             for key in sorted(region):
                 head = groups.entity.get(key, key)
-                if head == key and links.part(key):
+                if (head == key or head not in told) and links.part(key):
                     moved.add(key)
             for key, head in sorted(groups.entity.items()):
-                if head != key and links.tie(key, head, groups.why[key].rule, groups.why[key].evidence):
+                if (
+                    head != key
+                    and head in told
+                    and links.tie(key, head, groups.why[key].rule, groups.why[key].evidence)
+                ):
                     moved.add(key)
             for key in sorted(region):
                 links.doubt(key, groups.doubts.get(key, ()))
@@ -428,13 +461,21 @@ class Resolver:
                     if len(self._told) >= NAMES_MAX:
                         self._told.clear()
                     self._told.add((key, str(doubt)))
-                    self._bus.note_drift(
-                        key.entity_type, "identity", f"{key.entity_id} is ambiguous: {doubt}"[:240]
-                    )
+                    self._note(key.entity_type, f"{key.entity_id} is ambiguous: {doubt}")
+
+    def _note(self, entity_type: EntityType, detail: str) -> None:
+        at = self._bus.moment().wall
+        self._bus.drift_log.note(entity_type, "identity", detail, at, kind=IDENTITY)
 
     def _voices(self, book: _Book, key: EntityKey) -> tuple[Voice, ...]:
         return tuple(
-            Voice(source, claim.source_type, self._bus.priority_of(source), _telling(book, claim.evidence))
+            Voice(
+                source,
+                claim.source_type,
+                self._bus.priority_of(source),
+                _telling(book, claim.evidence),
+                source == _MENTION,
+            )
             for source, claim in sorted(book.claims.get(key, _NONE).items())
         )
 
@@ -483,6 +524,18 @@ class Resolver:
 
 
 _NONE: dict[str, _Claim] = {}
+_MENTION = ""
+"""The source of mentions: none of them speaks of the thing, so it does not matter which made it."""
+_MENTIONS: dict[EntityType, tuple[tuple[str, EntityType], ...]] = {
+    entity_type: found
+    for entity_type, fields in REFERENCES.items()
+    if (
+        found := tuple(
+            (name, refers) for name, refers in fields.items() if refers in (_NODE, EntityType.SERVICE)
+        )
+    )
+}
+"""Fields that call nodes and services something, by whatever name their source has for them."""
 
 
 def _telling(book: _Book, evidence: Evidence) -> Evidence:
