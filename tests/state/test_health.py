@@ -559,3 +559,18 @@ def test_replicas_that_crash_are_ill_health_of_their_deployment_and_an_ended_job
     assert verdict(JOB, job_state="running", problems=["OOMKilled"]).health is WARNING
     assert verdict(JOB, job_state="completed", **crash).health is HEALTHY
     assert verdict(JOB, job_state="suspended", **crash).health is HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("signals", "health"),
+    [
+        ({"kv_cache_utilization": 0.99, "queue_depth": 0}, HealthState.HEALTHY),  # full and nobody waits
+        ({"kv_cache_utilization": 0.99, "queue_depth": 4}, HealthState.WARNING),
+        ({"preemptions_per_second": 0.05}, HealthState.HEALTHY),
+        ({"preemptions_per_second": 2.0}, HealthState.WARNING),
+        ({"heartbeat_age_seconds": 5.0}, HealthState.HEALTHY),
+        ({"heartbeat_age_seconds": 90.0}, HealthState.DEGRADED),
+    ],
+)
+def test_a_model_server_and_a_scheduler_at_their_limits(signals: dict[str, Any], health: HealthState) -> None:
+    assert verdict(EntityType.SERVICE, up=True, **signals).health is health
