@@ -20,7 +20,8 @@ pytest_plugins = ["plane_fixtures"]
 ROOT = Path(__file__).parents[1]
 OWN_SERVERS = {"mlflow": "scripts/install-mlflow", "ray": "scripts/install-ray"}
 """Servers that have an environment of their own in `.servers`, and the script that makes it."""
-REAL_PROGRAMS = {"chromium", "kubectl", "prometheus", "prometheus-node-exporter", *OWN_SERVERS}
+SLURM = {"munged", "slurmctld", "slurmd", "slurmrestd", "scontrol"}
+REAL_PROGRAMS = {"chromium", "kubectl", "prometheus", "prometheus-node-exporter", *SLURM, *OWN_SERVERS}
 
 
 def require_program(name: str) -> str:

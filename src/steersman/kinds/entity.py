@@ -201,6 +201,12 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
         _is("whether somebody planned that or a program found a fault", pace=SLOW, words=DRAIN_INTENTS),
     ] = None
     drained_at: Annotated[datetime | None, _is("when that was written", pace=EVENT)] = None
+    reservation: Annotated[str | None, _is("reservations that it is in, by name", pace=SLOW)] = None
+    planned_reason: Annotated[
+        str | None, _is("what is planned for it: maintenance or reserved", pace=SLOW)
+    ] = None
+    planned_from: Annotated[datetime | None, _is("when that begins", pace=SLOW)] = None
+    planned_until: Annotated[datetime | None, _is("when that ends", pace=SLOW)] = None
     node_conditions: Annotated[
         list[str] | None, _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW)
     ] = None
@@ -257,6 +263,29 @@ class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
     ] = None
     command: Annotated[str | None, _is("its program, without arguments", pace=STATIC)] = None
     exit_code: Annotated[int | None, _is("how it ended", pace=EVENT, low=None)] = None
+    job_name: Annotated[str | None, _is("name that its owner gave it", pace=STATIC)] = None
+    owner: Annotated[str | None, _is("user it runs as", pace=STATIC)] = None
+    account: Annotated[str | None, _is("account it is charged to", pace=SLOW)] = None
+    queues: Annotated[
+        list[str] | None, _is("entity ids of the queues it may start in, while there are several", pace=SLOW)
+    ] = None
+    qos: Annotated[str | None, _is("quality of service it was given", pace=SLOW)] = None
+    priority: Annotated[int | None, _is("priority; larger goes first, 0 is held")] = None
+    scheduler_state: Annotated[
+        str | None, _is("its state in the words of its scheduler; several are joined by +")
+    ] = None
+    ended_at: Annotated[datetime | None, _is("when it ended", pace=EVENT)] = None
+    time_limit_seconds: Annotated[float | None, _is("how long it may run", "s", SLOW)] = None
+    requested_gpu_count: Annotated[int | None, _is("GPUs that it asks for", pace=SLOW)] = None
+    restart_count: Annotated[int | None, _is("how often it was begun anew", pace=SLOW)] = None
+    array_job_id: Annotated[str | None, _is("id of the array that it is of", pace=STATIC)] = None
+    array_tasks: Annotated[
+        str | None, _is("tasks of its array that it stands for (1-5%2 while they wait)", pace=SLOW)
+    ] = None
+    het_job_id: Annotated[
+        str | None, _is("id of the heterogeneous job that it is a part of", pace=STATIC)
+    ] = None
+    reservation: Annotated[str | None, _is("reservation it runs in", pace=SLOW)] = None
     uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
     nodes: Annotated[
         list[str] | None,
@@ -325,6 +354,15 @@ class SchedulerDomainEntity(CanonicalEntity, frozen=True, kw_only=True):
     total_gpus: Annotated[int | None, _is("GPUs in it", pace=SLOW, expected=True)] = None
     active_workloads: Annotated[int | None, _is("jobs and services that run")] = None
     version: Annotated[str | None, _is("version of the scheduler", pace=STATIC)] = None
+    up: Annotated[bool | None, _is("whether the scheduler answers")] = None
+    pending_workloads: Annotated[int | None, _is("jobs and services that wait")] = None
+    latency_ms: Annotated[float | None, _is("how long the scheduler took to answer", "ms")] = None
+    cycle_seconds: Annotated[float | None, _is("mean time of one pass of the scheduler", "s")] = None
+    server_threads: Annotated[int | None, _is("requests that the scheduler works on at once")] = None
+    agent_queue_size: Annotated[int | None, _is("messages that wait to be sent to nodes")] = None
+    database_queue_size: Annotated[
+        int | None, _is("records that wait to be sent to the accounting database")
+    ] = None
 
 
 class TenantScopeEntity(CanonicalEntity, frozen=True, kw_only=True):

@@ -21,7 +21,8 @@ HeaderName = Annotated[str, Meta(pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", 
 class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A driver's options extend this.
 
-    - `url`: the endpoint. User and password in it are taken as basic authentication and shown nowhere.
+    - `url`: the endpoint, or `unix:/path` for HTTP over a unix socket. User and password in it are taken as
+      basic authentication and shown nowhere. A driver that can do without one gives it an empty default.
     - `username` with `password`: basic authentication. `token`: a bearer token. `header` with `header_value`:
       any other. At most one of the three.
     - `max_bytes`: a larger answer (decompressed) is refused.
@@ -30,7 +31,14 @@ class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, d
       where the server asks for one (mutual TLS). PEM files.
     """
 
-    url: Annotated[str, Meta(pattern="^https?://[^/]", max_length=2048, description="an http(s) URL")]
+    url: Annotated[
+        str,
+        Meta(
+            pattern="^(https?://[^/]|unix:/[^/])",
+            max_length=2048,
+            description="an http(s) URL, or unix:/path",
+        ),
+    ]
     username: str | None = None
     password: Secret | None = None
     token: Secret | None = None
@@ -44,7 +52,10 @@ class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, d
     key_file: str | None = None
 
     def __post_init__(self) -> None:
-        check_url(self.url)
+        if self.socket is None and self.url:
+            check_url(self.url)
+        if self.socket is not None and not self.socket.isprintable():
+            raise ValueError("url: control characters can't stand in the path of a socket")
         ways = [self.username or self.password, self.token, self.header or self.header_value]
         if sum(1 for way in ways if way) > 1:
             raise ValueError("give one of username and password, token, or header and header_value")
@@ -87,9 +98,10 @@ class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, d
             return own_headers
 
         return WebClient(
-            url or self.url,
+            url or (self.url if self.socket is None else "http://localhost"),
             clock,
             headers=headers,
+            unix_socket=self.socket if url is None else None,
             tls=Tls(self.verify_tls, self.ca_file, self.cert_file, self.key_file),
             max_bytes=self.max_bytes,
             follow_redirects=self.follow_redirects,
@@ -101,11 +113,18 @@ class WebAccess(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, d
     @property
     def place(self) -> str:
         """The URL as it may be shown: without user, password, query and fragment."""
-        return public_url(self.url)
+        return public_url(self.url) if self.socket is None else self.url
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the unix socket; None where it is reached over TCP."""
+        return self.url.removeprefix("unix:") if self.url.startswith("unix:") else None
 
     @property
     def instance(self) -> str:
         """Host and port, as Prometheus writes its `instance` label."""
+        if self.socket is not None:
+            return self.url
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         return host if parts.port else f"{host}:{443 if parts.scheme == 'https' else 80}"
