@@ -205,7 +205,7 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     planned_reason: Annotated[
         str | None, _is("what is planned for it: maintenance or reserved", pace=SLOW)
     ] = None
-    planned_from: Annotated[datetime | None, _is("when that begins", pace=SLOW)] = None
+    planned_at: Annotated[datetime | None, _is("when that begins", pace=SLOW)] = None
     planned_until: Annotated[datetime | None, _is("when that ends", pace=SLOW)] = None
     node_conditions: Annotated[
         list[str] | None, _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW)

@@ -329,7 +329,7 @@ def _planned_fields(reservations: Sequence[ReservationSeen]) -> dict[str, Any]:
     return {
         "reservation": ",".join(one.name for one in reservations),
         "planned_reason": "maintenance" if first.maintenance else "reserved",
-        "planned_from": first.starts_at,
+        "planned_at": first.starts_at,
         "planned_until": first.ends_at,
     }
 
