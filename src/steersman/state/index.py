@@ -32,7 +32,11 @@ class Index:
 
     def add(self, cell: Cell) -> None:
         """Take in a new cell."""
-        self._put_in(cell.key, cell)
+        entity_type, scope, entity_id = cell.entity_type, cell.scope, cell.entity_id
+        self.tables[entity_type].setdefault(scope, {})[entity_id] = cell
+        place = (entity_type, scope)
+        if place in self._orders:
+            self._new.setdefault(place, []).append(entity_id)
         self.count += 1
 
     def remove(self, cell: Cell) -> None:

@@ -193,6 +193,10 @@ class Links:
         """Whether the name leads to an entity of another name."""
         return name in self._ties
 
+    def is_doubted(self, key: EntityKey) -> bool:
+        """Whether something is in doubt about an entity."""
+        return key in self._doubts
+
     def has_names(self, cell: Cell) -> bool:
         """Whether the entity has further names."""
         return bool(self._index.names) and cell.key in self._index.names

@@ -62,8 +62,6 @@ class _Book(Struct):
 
     claims: dict[EntityKey, dict[str, _Claim]] = field(default_factory=dict[EntityKey, dict[str, _Claim]])
     having: dict[Token, set[EntityKey]] = field(default_factory=dict[Token, set[EntityKey]])
-    mixed: bool = False
-    """GPUs: some source uses ids that are no UUIDs."""
 
 
 class Resolver:
@@ -85,7 +83,11 @@ class Resolver:
         self._typed: dict[tuple[str, str, str], set[str]] = {}
         self._touched: dict[_Place, set[EntityKey]] = {}
         self._told: set[tuple[EntityKey, str]] = set()
-        self._mentioned: set[EntityKey] = set()
+        self._nodes: set[tuple[str, str]] = set()
+        self._services: set[tuple[str, str]] = set()
+        """Names of each that were mentioned, with their scopes."""
+        self._mixed: set[str] = set()
+        """Scopes in which some source does not name GPUs by UUID."""
         self._turned_mixed = False
         self.unjoined = 0
         """Names that were not compared, because there are too many."""
@@ -100,16 +102,24 @@ class Resolver:
         if not self._on:
             return cast("list[StateFragment | None]", fragments)
         passed: list[StateFragment | None] | None = None
-        books = self._books
+        mixed, nodes, services = self._mixed, self._nodes, self._services
         for place, fragment in enumerate(fragments):
             entity_type = fragment.entity_type
-            if entity_type in _MENTIONS:
+            if entity_type is _GPU:  # nearly all of a fleet's fragments: no enum is hashed, no key is made
+                fields, scope = fragment.fields, fragment.labels.get(SCOPE_LABEL, "")
+                node, service = fields.get("node"), fields.get("assigned_service_id")
+                if (node is not None and (scope, node) not in nodes) or (
+                    service is not None and (scope, service) not in services
+                ):
+                    self._note_mentions(fragment)
+                name = fragment.entity_id
+                plain = name[:4] == "GPU-" and "/" not in name
+                if plain and not (mixed and self._scopes.get(scope, scope) in mixed):
+                    continue
+            elif entity_type in _MENTIONS:
                 self._note_mentions(fragment)
-            if entity_type is _GPU and fragment.entity_id[:4] == "GPU-" and "/" not in fragment.entity_id:
-                scope = fragment.labels.get(SCOPE_LABEL, "")
-                book = books.get((_GPU, self._scopes.get(scope, scope)))
-                if book is None or not book.mixed:
-                    continue  # nearly all of a fleet's fragments
+                if entity_type not in FIELDS_READ:
+                    continue
             elif entity_type not in FIELDS_READ:
                 continue
             landed = self._admit(fragment)
@@ -120,7 +130,7 @@ class Resolver:
         if self._turned_mixed:
             self._turned_mixed = False
             for fragment in fragments:  # those before it in this batch were let by, and have not landed yet
-                if fragment.entity_type is _GPU and self._book(fragment.key).mixed:
+                if fragment.entity_type is _GPU and self._group(fragment.key.scope) in self._mixed:
                     self._relearn(fragment)
         if self._touched:
             self._settle()
@@ -133,11 +143,11 @@ class Resolver:
             value = fields.get(field_name)
             if value is None:
                 continue
+            known = self._nodes if refers is _NODE else self._services
             for name in (value,) if isinstance(value, str) else value:
-                key = EntityKey(refers, scope, name)
-                if key not in self._mentioned and self._names < NAMES_MAX:
-                    self._mentioned.add(key)
-                    self._learn_mention(key)
+                if (scope, name) not in known and self._names < NAMES_MAX:
+                    known.add((scope, name))
+                    self._learn_mention(EntityKey(refers, scope, name))
 
     def _learn_mention(self, key: EntityKey) -> None:
         book = self._book(key)
@@ -299,8 +309,9 @@ class Resolver:
                 self._names += 1
             new = _Claim(fragment.source_type, fragment.observed_at, known, evidence)
             book.claims.setdefault(key, {})[fragment.source] = new
-            if key.entity_type is _GPU and not book.mixed and not is_plain(key):
-                book.mixed = self._turned_mixed = True
+            if key.entity_type is _GPU and not is_plain(key) and self._group(key.scope) not in self._mixed:
+                self._turned_mixed = True
+                self._mixed.add(self._group(key.scope))
                 self._learn_gpus(key)
         else:
             before = claim.evidence
@@ -356,7 +367,7 @@ class Resolver:
         """Their nodes mean something else now, so their places do."""
         for group in {self._group(node.scope) for node in nodes}:
             book = self._books.get((_GPU, group))
-            if book is None or not book.mixed:
+            if book is None or group not in self._mixed:
                 continue
             for key, claims in book.claims.items():
                 for claim in claims.values():
@@ -381,6 +392,8 @@ class Resolver:
             place = min(self._touched, key=lambda one: one[0] is not _NODE)
             seeds = self._touched.pop(place)
             for region in self._regions(place, seeds):
+                if len(region) == 1 and self._is_alone(place, *region):
+                    continue
                 moved = self._apply(place, region)
                 if place[0] is _NODE:
                     renamed |= moved
@@ -388,12 +401,18 @@ class Resolver:
                 self._reread_gpus(renamed)
                 renamed = set()
 
+    def _is_alone(self, place: _Place, key: EntityKey) -> bool:
+        """Whether nothing has to be worked out: one source's name that shares nothing with any other."""
+        claims = self._books[place].claims.get(key, _NONE)
+        return len(claims) == 1 and not self._bus.links.has(key) and not self._bus.links.is_doubted(key)
+
     def _regions(self, place: _Place, seeds: set[EntityKey]) -> Iterable[set[EntityKey]]:
         """The names that hang together with the seeds by evidence, or did."""
         book = self._books[place]
-        left = set(seeds)
-        while left:
-            seed = min(left)
+        done: set[EntityKey] = set()
+        for seed in sorted(seeds):
+            if seed in done:
+                continue
             region = {seed}
             todo = [seed]
             while todo and len(region) <= REGION_MAX:
@@ -401,7 +420,7 @@ class Resolver:
                     if near not in region:
                         region.add(near)
                         todo.append(near)
-            left -= region
+            done |= region
             if len(region) > REGION_MAX:
                 self.unjoined += len(region)
                 self._note(place[0], "too many names share evidence to be told apart")
