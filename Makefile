@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Test processes. A whole file goes to one of them, so that what it starts (a browser, a server) ends with it.
 WORKERS ?= auto
 
-.PHONY: help setup up test lint fmt types check bench lock dashboard clean chaos servers
+.PHONY: help setup up test lint fmt types check bench lock dashboard clean chaos fuzz servers
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -39,6 +39,9 @@ bench: setup  ## measure the figures of docs/benchmarks.md, as ratios within one
 chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times (200 where not said) under load, and check what is left
 	@CHAOS_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/store/test_crash.py tests/state/ledger/test_ledger_crash.py $(ARGS)
 	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py $(ARGS)
+
+fuzz: setup  ## fuzz what reads text from outside, FUZZ_SECONDS for each of TARGETS (60, all of them)
+	@for target in $${TARGETS:-exposition mappings}; do $(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
 
 servers: setup  ## install the servers and the browser that the marked tests use (Debian's need root)
 	@scripts/install-mlflow

@@ -210,6 +210,15 @@ def test_values_that_are_no_numbers_cost_their_line_alone(value: str) -> None:
     assert list(reader.samples(page).values()) == [(3.0, None)]
 
 
+def test_a_value_that_is_none_is_told_once_also_of_a_known_series() -> None:
+    cache = SeriesCache(lambda *_: True, lambda _: None)
+    page = "a 1\nb 2_0_x\na 1_0\n"
+    for _ in range(2):
+        read = cache.read(page)
+        assert (read.malformed, len(read.problems)) == (2, 2)
+        assert [value for value in read.numbers if value is not None] == [1.0], "the good line stands"
+
+
 def test_series_that_leave_are_forgotten_and_their_numbers_used_again() -> None:
     """An exporter with ever new labels does not fill the memory."""
     reader = Everything()

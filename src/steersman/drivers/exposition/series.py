@@ -84,13 +84,10 @@ class SeriesCache:
                 index = known(series)
                 if index:
                     try:
+                        if "_" in value or not (plain or value.isascii()):
+                            raise ValueError  # Python reads these; the formats do not
                         numbers[index] = float(value)
                     except ValueError:
-                        unknown.append((number, line))
-                    if "_" in value or not (
-                        plain or value.isascii()
-                    ):  # Python reads these; the formats do not
-                        numbers[index] = None
                         unknown.append((number, line))
                 elif index is None and line:
                     unknown.append((number, line))
