@@ -272,6 +272,13 @@ def _number(version: str, value: int | None) -> Any:
     return {"set": value is not None, "infinite": False, "number": value or 0}
 
 
+def _limit(version: str, minutes: int | None) -> Any:
+    """A limit; None is that there is none, which is another thing than no number."""
+    if version < "v0.0.39":
+        return -1 if minutes is None else minutes
+    return {"set": minutes is not None, "infinite": minutes is None, "number": minutes or 0}
+
+
 def _node(version: str, node: FakeNode, now: int) -> dict[str, Any]:
     load = round(node.load * 100) if node.load is not None else None
     said: dict[str, Any] = {
@@ -328,7 +335,7 @@ def _job(version: str, job: FakeJob, now: int) -> dict[str, Any]:
         "submit_time": _number(version, now - job.submitted_ago_s),
         "start_time": _number(version, started),
         "end_time": _number(version, ended),
-        "time_limit": _number(version, job.time_limit_minutes),
+        "time_limit": _limit(version, job.time_limit_minutes),
         "node_count": _number(version, max(1, len(hosts))),
         "nodes": job.nodes,
         "job_resources": resources if hosts else {},
