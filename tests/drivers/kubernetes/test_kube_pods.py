@@ -194,6 +194,11 @@ def test_warnings_about_more_objects_than_there_is_room_for_are_not_kept() -> No
     assert warnings.put("ns/b", warning("b", 1, involvedObject=other)) == ("Node", "n1")
 
 
+def test_a_replica_sets_warning_is_told_on_its_deployment() -> None:
+    about = {"kind": "ReplicaSet", "namespace": "ns", "name": "web-7d9f"}
+    assert Warnings().put("ns/a", warning("a", 1, involvedObject=about)) == ("Deployment", "ns/web")
+
+
 def test_an_event_series_counts_and_is_dated_by_itself() -> None:
     series = {"count": 7, "lastObservedTime": ago(5)}
     warnings = Warnings()

@@ -94,10 +94,13 @@ class Bundles:
         self._dedicated = dedicated
         self._gpu_drivers = gpu_drivers
         self._pools: dict[str, tuple[Gpu, ...]] = {}
+        self._ids: dict[str, frozenset[str]] = {}
         self._timed: dict[Unit, None] = {}
         self._active_in: dict[str, int] = {}
         self._tally: dict[str, int] = {}
         self.incomplete: dict[str, None] = {}
+        self.touched: dict[Unit, None] = {}
+        """Units whose facts are others by what was made of another one."""
         self._makers: dict[str, Callable[[Unit, datetime, View], Iterable[Fact]]] = {
             "Node": self._node,
             "Deployment": self._deployment,
@@ -231,7 +234,7 @@ class Bundles:
     def _desired_behind(self, namespace: str, selector: Any) -> int | None:
         found: int | None = None
         for kind in ("deployments", "statefulsets"):
-            for path in self._indexes.scaled_in.of(namespace):
+            for path in self._indexes.scaled_in.of((kind, namespace)):
                 item: Deployment | None = self._indexes.get(kind, path)
                 template = item.spec.template if item is not None and item.spec is not None else None
                 labels = (template.metadata.labels if template and template.metadata else None) or {}
@@ -302,22 +305,32 @@ class Bundles:
         yield tenant_fact(unit.path, namespace, quotas, active, self._keep)
 
     def _pool(self, unit: Unit, _now: datetime, _view: View) -> Iterable[Fact]:
-        for gpu in self._pool_gpus(unit.path):
-            self._indexes.pool_of[gpu.entity_id] = unit.path
-            holder = self._indexes.holders.get(gpu.key)
-            pods = self._indexes.pods(holder.pods) if holder is not None else []
+        gpus = self._pool_gpus(unit.path)
+        self._know_pool(unit.path, frozenset(gpu.entity_id for gpu in gpus))
+        for gpu in gpus:
+            holders = self._indexes.holders.get(gpu.key, {})
+            pods = [pod for holder in holders.values() for pod in self._indexes.pods(holder.pods)]
             assigned = self._assigned(pods)
             states = [*self._states(str(gpu.key)), *(self._states(gpu.uuid) if gpu.uuid else [])]
-            fact = gpu_fact(gpu, assigned, holder.claim if holder is not None else None)
+            fact = gpu_fact(gpu, assigned, min(holders, default=None))
             yield _with(fact, states[0] if states else {})
+
+    def _know_pool(self, pool: str, ids: frozenset[str]) -> None:
+        """Which GPUs DRA tells of: of others the status of pods does."""
+        before = self._ids.pop(pool, frozenset())
+        if ids:
+            self._ids[pool] = ids
+        for gpu in before - ids:
+            self._indexes.pool_of.pop(gpu, None)
+        self._indexes.pool_of |= dict.fromkeys(ids - before, pool)
+        self.touched |= {Unit("Gpu", gpu): None for gpu in before ^ ids}
 
     def _pool_gpus(self, pool: str) -> tuple[Gpu, ...]:
         """The devices of a pool; while it is written anew, what it had before."""
         slices = self._indexes.objects("resourceslices")
         parts = [slices[path] for path in self._indexes.slices_of.of(pool) if path in slices]
         if not parts:
-            for gpu in self._pools.pop(pool, ()):
-                self._indexes.pool_of.pop(gpu.entity_id, None)
+            self._pools.pop(pool, None)
             self.incomplete.pop(pool, None)
             return ()
         rules = self._indexes.objects("devicetaintrules").values()

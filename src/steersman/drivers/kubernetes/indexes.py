@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -81,9 +82,12 @@ class Indexes:
         self.slices_of = Groups()
         self.jobs_of = Groups()
         self.slices_on = Groups()
+        self.claims_for = Groups()
+        """Paths of claims that are reserved for a pod, by its path."""
         self.telling = Groups()
         """Paths of pods that say something of a device, by the device's id."""
-        self.holders: dict[DeviceKey, Holder] = {}
+        self.holders: dict[DeviceKey, dict[str, Holder]] = {}
+        """Who holds each device, by the path of the claim: a device may be shared."""
         self.pool_of: dict[str, str] = {}
         """The pool of each GPU that DRA tells of, by entity id."""
 
@@ -133,15 +137,25 @@ class Indexes:
         if key is None:
             return
         kind, path = key
-        if kind == "Pod":
-            pod: PodFacts | None = self.get("pods", path)
-            unit = self.top_unit(pod.owner) if pod is not None else None
-        elif kind == "ReplicaSet":
-            unit = Unit("Deployment", path.rpartition("-")[0])
-        else:
-            unit = Unit(kind, path)
-        if unit is not None:
-            yield unit
+        if kind != "Pod":
+            yield Unit(kind, path)
+            return
+        pod: PodFacts | None = self.get("pods", path)
+        if pod is not None:
+            yield from _owners_of(self, pod)
+
+
+def _owners_of(indexes: Indexes, pod: PodFacts) -> Iterator[Unit]:
+    """What a pod works for: its owner, its InferenceService, its Services."""
+    unit = indexes.top_unit(pod.owner)
+    if unit is not None:
+        yield unit
+    serving = pod.labels.get(SERVING_LABEL)
+    if serving:
+        yield Unit("InferenceService", f"{pod.namespace}/{serving}")
+    for service in indexes.services_in.of(pod.namespace):
+        if matches(selector_of(indexes.objects("services")[service]), pod.labels):
+            yield Unit("Service", service)
 
 
 def jobset_of(job: Job) -> str:
@@ -171,24 +185,23 @@ def _file_pod(indexes: Indexes, path: str, pod: PodFacts, filed: bool) -> Iterat
         yield Unit("Node", pod.node)
     if pod.owner is not None:
         _set(indexes.pods_of, pod.owner, path, filed)
-        unit = indexes.top_unit(pod.owner)
-        if unit is not None:
-            yield unit
     serving = pod.labels.get(SERVING_LABEL)
     if serving:
-        service = f"{pod.namespace}/{serving}"
-        _set(indexes.pods_serving, service, path, filed)
-        yield Unit("InferenceService", service)
-    for service in indexes.services_in.of(pod.namespace):
-        if matches(selector_of(indexes.objects("services")[service]), pod.labels):
-            yield Unit("Service", service)
+        _set(indexes.pods_serving, f"{pod.namespace}/{serving}", path, filed)
+    yield from _owners_of(indexes, pod)
     for device in pod.devices:
         _set(indexes.telling, device.id, path, filed)
+    yield from _devices_of(indexes, pod)
+
+
+def _devices_of(indexes: Indexes, pod: PodFacts) -> Iterator[Unit]:
+    """The devices that a pod tells of, and the pools of those that it holds: who holds one is told on it."""
+    for device in pod.devices:
         yield Unit("Gpu", device.id)
         pool = indexes.pool_of.get(device.id) or pool_of_device(device.id)
         if pool:
             yield Unit("Pool", pool)
-    for claim in pod.claims:  # who holds a device is told on the device
+    for claim in {*pod.claims, *indexes.claims_for.of(pod.path)}:
         found: ResourceClaim | None = indexes.get("resourceclaims", claim)
         for key in read_holders([found]) if found is not None else ():
             yield Unit("Pool", f"{key.driver}/{key.pool}")
@@ -206,11 +219,14 @@ def pool_path(one: ResourceSlice) -> str:
 
 def _file_service(indexes: Indexes, path: str, item: Service, filed: bool) -> Iterator[Unit]:
     _set(indexes.services_in, item.metadata.namespace, path, filed)
-    return iter(())
+    selector = selector_of(item)
+    for pod in indexes.pods(indexes.pods_in.of(item.metadata.namespace)) if selector else []:
+        if (pod.devices or pod.claims) and matches(selector, pod.labels):
+            yield from _devices_of(indexes, pod)  # which say what service they work for
 
 
-def _file_scaled(indexes: Indexes, path: str, item: Deployment, filed: bool) -> Iterator[Unit]:
-    _set(indexes.scaled_in, item.metadata.namespace, path, filed)
+def _file_scaled(kind: str, indexes: Indexes, path: str, item: Deployment, filed: bool) -> Iterator[Unit]:
+    _set(indexes.scaled_in, (kind, item.metadata.namespace), path, filed)
     template = item.spec.template if item.spec is not None else None
     labels = (template.metadata.labels if template and template.metadata else None) or {}
     for service in indexes.services_in.of(item.metadata.namespace):
@@ -223,6 +239,8 @@ def _file_job(indexes: Indexes, path: str, item: Job, filed: bool) -> Iterator[U
     if parent:
         _set(indexes.jobs_of, parent, path, filed)
         yield Unit("JobSet", parent)
+        for pod in indexes.pods(indexes.pods_of.of(OwnerKey("Job", path))):
+            yield from _devices_of(indexes, pod)  # which work for the set, and not for its part
 
 
 def _file_quota(indexes: Indexes, path: str, item: ResourceQuota, filed: bool) -> Iterator[Unit]:
@@ -250,15 +268,19 @@ def _file_slice(indexes: Indexes, path: str, item: ResourceSlice, filed: bool) -
             yield Unit("Node", node)
 
 
-def _file_claim(indexes: Indexes, _path: str, item: ResourceClaim, filed: bool) -> Iterator[Unit]:
+def _file_claim(indexes: Indexes, path: str, item: ResourceClaim, filed: bool) -> Iterator[Unit]:
     for key, holder in read_holders([item]).items():
+        of_device = indexes.holders.setdefault(key, {})
+        of_device.pop(path, None)
         if filed:
-            indexes.holders[key] = holder
-        else:
-            indexes.holders.pop(key, None)
+            of_device[path] = holder
+        elif not of_device:
+            del indexes.holders[key]
         yield Unit("Pool", f"{key.driver}/{key.pool}")
     for one in (item.status.reserved_for if item.status else None) or []:
-        pod: PodFacts | None = indexes.get("pods", f"{item.metadata.namespace}/{one.name}")
+        holder_path = f"{item.metadata.namespace}/{one.name}"
+        _set(indexes.claims_for, holder_path, path, filed)
+        pod: PodFacts | None = indexes.get("pods", holder_path)
         unit = indexes.top_unit(pod.owner) if pod is not None else None
         if unit is not None:
             yield unit
@@ -282,8 +304,8 @@ def _file_inference(_indexes: Indexes, path: str, _item: Any, _filed: bool) -> I
 _FILES: dict[str, Callable[[Indexes, str, Any, bool], Iterator[Unit]]] = {
     "pods": _file_pod,
     "services": _file_service,
-    "deployments": _file_scaled,
-    "statefulsets": _file_scaled,
+    "deployments": partial(_file_scaled, "deployments"),
+    "statefulsets": partial(_file_scaled, "statefulsets"),
     "jobs": _file_job,
     "resourcequotas": _file_quota,
     "workloads": _file_workload,

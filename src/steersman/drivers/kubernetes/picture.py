@@ -75,6 +75,8 @@ class ClusterPicture:
             unit = next(iter(self._dirty))
             self._replace(unit, self._bundles.facts(unit, now, view))
             self._dirty.pop(unit, None)
+            self._dirty |= self._bundles.touched
+            self._bundles.touched.clear()
             yield
         domain = Unit("Domain", "")
         self._replace(domain, self._bundles.facts(domain, now, view))

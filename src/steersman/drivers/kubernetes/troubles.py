@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from steersman.drivers.kubernetes.fact import newest, shown, when
-from steersman.drivers.kubernetes.objects import Event
+from steersman.drivers.kubernetes.objects import Event, ObjectReference
 from steersman.drivers.kubernetes.pods import PodFacts
 
 PROBLEMS_MAX = 16
@@ -60,10 +60,7 @@ class Warnings:
         about = event.involved_object
         if event.type != "Warning" or about is None or not about.name:
             return None
-        key = (
-            about.kind,
-            f"{about.namespace}/{about.name}" if about.namespace and about.kind != "Node" else about.name,
-        )
+        key = _told_on(about)
         kept = self._of.get(key)
         if kept is None:
             if len(self._of) >= self._objects_max:
@@ -103,6 +100,14 @@ def warning_fields(events: Iterable[Event]) -> dict[str, Any]:
         "warnings": [_line(event) for event in kept],
         "last_warning_at": newest(*(_seen_at(event) for event in kept)),
     }
+
+
+def _told_on(about: ObjectReference) -> tuple[str, str]:
+    """The kind and path that a warning is told on: a ReplicaSet's on its Deployment, which has its name
+    without the hash."""
+    in_namespace = bool(about.namespace) and about.kind not in ("Node", "Namespace", "ClusterQueue")
+    path = f"{about.namespace}/{about.name}" if in_namespace else about.name
+    return ("Deployment", path.rpartition("-")[0]) if about.kind == "ReplicaSet" else (about.kind, path)
 
 
 _NEVER = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
