@@ -413,8 +413,8 @@ class Resolver:
         for seed in sorted(seeds):
             if seed in done:
                 continue
-            region = {seed}
-            todo = [seed]
+            region: set[EntityKey] = {seed}
+            todo: list[EntityKey] = [seed]
             while todo and len(region) <= REGION_MAX:
                 for near in self._near(book, todo.pop()):
                     if near not in region:
