@@ -209,9 +209,36 @@ class Sample(Struct, frozen=True):
     values: dict[str, float]
 
 
+class StateChange(Struct, frozen=True):
+    """What of an entity's state was otherwise from then on: fields with their new values, None for one that
+    it has no more. State is what is no measurement: words, flags, lists, facts, and numbers that change
+    seldom. `at` is when it was noticed."""
+
+    at: datetime
+    fields: dict[str, Any]
+
+
 class EntityHistory(Struct, frozen=True):
-    """Recent samples and changes of health, and when its name became another thing: all oldest first."""
+    """Recent samples, changes of health and of state, and when its name became another thing: all oldest
+    first. The first change of state has everything that was known then."""
 
     samples: tuple[Sample, ...] = ()
     health: tuple[HealthChange, ...] = ()
     lives: tuple[LifeChange, ...] = ()
+    states: tuple[StateChange, ...] = ()
+
+
+class EntityAt(Struct, frozen=True):
+    """An entity as it looked at a moment, as far as that is remembered.
+
+    - `known_since`: the moment before which nothing is remembered; None where nothing is.
+    - `fields`: its state then, `health_state` among it; none where it was not there. `since`: when each of
+      them was first noticed to be so.
+    - `sample`: its last measurements at or before the moment, with their own time.
+    """
+
+    at: datetime
+    known_since: datetime | None = None
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    since: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    sample: Sample | None = None

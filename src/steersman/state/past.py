@@ -1,0 +1,144 @@
+"""The states that one entity was in: what it looked like at a moment, and how it came to be so.
+
+Measurements are sampled (`history`); states are kept as they change, because they change seldom and each
+change means something. The oldest changes are folded into the first one, so what is remembered is bounded
+and still begins with everything that was known at its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from steersman.kinds.entity import EVENT, VOLATILE, EntityType
+from steersman.kinds.explanation import StateChange
+from steersman.kinds.fields import FIELDS, FieldSpec
+
+VALUE_MAX_CHARS = 4096
+"""A longer text or list (as printed) is kept cut: one entity's states must not fill the memory."""
+
+
+def _is_state(spec: FieldSpec) -> bool:
+    if spec.type in (float, dict):
+        return False
+    if spec.type is int:
+        return spec.pace != VOLATILE
+    return spec.type is not datetime or spec.pace not in (VOLATILE, EVENT)
+
+
+STATES: dict[EntityType, frozenset[str]] = {
+    entity_type: frozenset(name for name, spec in specs.items() if _is_state(spec))
+    for entity_type, specs in FIELDS.items()
+}
+"""The declared fields that are states. Times of events (a heartbeat) and measurements are none."""
+
+
+def states_of(entity_type: EntityType, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The states among an entity's values; of fields that its type does not declare, words and flags are."""
+    names, declared = STATES[entity_type], FIELDS[entity_type]
+    return {
+        name: value
+        for name, value in values.items()
+        if name in names or (name not in declared and type(value) in (str, bool))
+    }
+
+
+class Change(Struct, frozen=True, array_like=True):
+    """A change as it is kept: seconds since 1970, and new values by name."""
+
+    at_s: float
+    fields: dict[str, Any]
+
+
+class Past:
+    """The changes, oldest first; the first one is everything that was known at the beginning."""
+
+    __slots__ = ("_changes", "_now", "version")
+
+    def __init__(self, changes: Iterable[Change] = ()) -> None:
+        self._changes = list(changes)
+        self._now: dict[str, Any] = {}
+        for change in self._changes:
+            _apply(self._now, change.fields)
+        self.version = 0
+        """Grows with each change: whether something must be written down."""
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def note(self, at: datetime, states: dict[str, Any], changes_max: int) -> bool:
+        """Keep the states if they differ from the last ones; whether they did. `states` is kept."""
+        now = self._now
+        if states == now:
+            return False
+        if not now and len(self._changes) == 1:  # it was kept without its states, which are these
+            self._now = states
+            self._changes[0] = Change(self._changes[0].at_s, {n: _cut(value) for n, value in states.items()})
+            return False
+        fields = {
+            name: _cut(value) for name, value in states.items() if name not in now or now[name] != value
+        }
+        fields |= {name: None for name in now if name not in states}
+        self._now = fields if fields == states else states  # most never change: one dict, not two
+        # The wall clock may have been set back; the order of changes is the order in which they were noticed.
+        at_s = max(at.timestamp(), self._changes[-1].at_s) if self._changes else at.timestamp()
+        self._changes.append(Change(at_s, fields))
+        excess = len(self._changes) - max(1, changes_max)
+        if excess > 0:
+            first: dict[str, Any] = {}
+            for change in self._changes[: excess + 1]:
+                _apply(first, change.fields)
+            self._changes[: excess + 1] = [Change(self._changes[excess].at_s, first)]
+        self.version += 1
+        return True
+
+    def read(self) -> tuple[StateChange, ...]:
+        """All changes."""
+        return tuple(StateChange(_time(change.at_s), dict(change.fields)) for change in self._changes)
+
+    def kept(self) -> tuple[Change, ...]:
+        """All changes, as they are kept. Of one that never changed its time is enough: its states are the
+        entity's, and are put in with the next `note`."""
+        if len(self._changes) == 1:
+            return (Change(self._changes[0].at_s, {}),)
+        return tuple(self._changes)
+
+    @property
+    def known_since(self) -> datetime | None:
+        """When it begins."""
+        return _time(self._changes[0].at_s) if self._changes else None
+
+    def at(self, moment: datetime) -> tuple[dict[str, Any], dict[str, datetime]]:
+        """The states at a moment and since when each was so; nothing where it lies before the beginning."""
+        fields: dict[str, Any] = {}
+        since: dict[str, datetime] = {}
+        moment_s = moment.timestamp()
+        for change in self._changes:
+            if change.at_s > moment_s:
+                break
+            _apply(fields, change.fields)
+            since |= dict.fromkeys(change.fields, _time(change.at_s))
+        return fields, {name: at for name, at in since.items() if name in fields}
+
+
+def _apply(fields: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    for name, value in changed.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = value
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > VALUE_MAX_CHARS:
+        return value[:VALUE_MAX_CHARS]
+    if isinstance(value, list) and len(str(value)) > VALUE_MAX_CHARS:  # pyright: ignore[reportUnknownArgumentType] - any list
+        return value[:1]
+    return value
+
+
+def _time(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
