@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -135,9 +135,9 @@ def _apply(fields: dict[str, Any], changed: Mapping[str, Any]) -> None:
 def _cut(value: Any) -> Any:
     if isinstance(value, str) and len(value) > VALUE_MAX_CHARS:
         return value[:VALUE_MAX_CHARS]
-    if isinstance(value, list) and len(str(value)) > VALUE_MAX_CHARS:  # pyright: ignore[reportUnknownArgumentType] - any list
-        return value[:1]
-    return value
+    if isinstance(value, list) and len(str(cast("list[Any]", value))) > VALUE_MAX_CHARS:
+        return cast("list[Any]", value)[:1]
+    return cast("Any", value)
 
 
 def _time(at_s: float) -> datetime:
