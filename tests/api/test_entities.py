@@ -54,7 +54,7 @@ async def test_any_id_can_be_asked_for(entity_id: str, world: Any, fragment: Fra
     """Goal: an id with slashes or anything else reaches its own entity, whole and in each part."""
     put(world, fragment(entity_id), fragment("other"))
     path = f"/api/v1/entities/node/{quote(entity_id, safe='').replace('.', '%2E')}"
-    for part in ("", "/explain", "/history"):
+    for part in ("", "/explain", "/history", "/at?time=2026-01-01T03:10:00Z"):
         answer = await world.http.get(path + part)
         assert answer.status_code == 200, (part, answer.text)
     assert (await world.http.get(path)).json()["entity_id"] == entity_id
@@ -265,7 +265,7 @@ async def test_secrets_in_labels_and_fields_are_masked_at_the_edge(world: Any, f
     )
     texts = [
         (await world.http.get(f"/api/v1/entities/service/leaky{part}")).text
-        for part in ("", "/explain", "/history")
+        for part in ("", "/explain", "/history", f"/at?time={datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.999999Z")
     ]
     texts.append((await world.http.get("/api/v1/entities")).text)
     for text in texts:
@@ -275,6 +275,30 @@ async def test_secrets_in_labels_and_fields_are_masked_at_the_edge(world: Any, f
     assert '"size":3' in texts[0]
     entity = world.bus.get(EntityType.SERVICE, "leaky")
     assert entity.extra["password"] == "hunter2", "the bus keeps what it was told"
+
+
+async def test_what_an_entity_looked_like_is_told_also_of_what_is_gone(
+    world: Any, fragment: Fragment
+) -> None:
+    put(world, fragment("n1", scheduler_state="IDLE"))
+    world.bus.forget(EntityType.NODE, "n1")
+    path = "/api/v1/entities/node/n1"
+    assert (await world.http.get(path)).status_code == 404
+    states = (await world.http.get(f"{path}/history")).json()["states"]
+    assert [change["fields"].get("scheduler_state") for change in states] == ["IDLE", None]
+    before = (await world.http.get(f"{path}/at?time=2000-01-01T03:10:00%2B02:00")).json()
+    assert before["at"] == "2000-01-01T01:10:00Z"
+    assert before["fields"] == {}
+    assert before["known_since"] == states[0]["at"]
+    then = (await world.http.get(f"{path}/at?time={states[0]['at']}")).json()
+    assert then["fields"]["scheduler_state"] == "IDLE"
+    assert then["since"]["scheduler_state"] == states[0]["at"]
+    for query in ("", "?time=yesterday", "?time="):
+        answer = await world.http.get(f"{path}/at{query}")
+        assert answer.status_code == 400, answer.text
+    assert (
+        await world.http.get("/api/v1/entities/node/never/at?time=2026-01-01T00:00:00Z")
+    ).status_code == 404
 
 
 @pytest.mark.parametrize(

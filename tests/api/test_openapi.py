@@ -118,6 +118,7 @@ def filled(path: str, kind: str, name: str, schema: str) -> str:
 async def provoke(route: Route, world: Any, guarded: Any) -> set[str]:
     """The codes of all that can be done wrong with a route."""
     path = filled(route.path, "node", "n1", "StateFragment")
+    needed = "?time=2026-01-01T03:10:00Z" if route.name == "entity_at" else ""
     admin = await world.bearer("admin")
     other = filled(route.path, "nodle", "nobody", "Nothing")
     wrong = [
@@ -125,10 +126,10 @@ async def provoke(route: Route, world: Any, guarded: Any) -> set[str]:
         (path + "?" + "type=a&" * 80, {}, b""),
         (path, {"host": "evil.example"}, b""),
         (path, {"sec-fetch-site": "cross-site"}, b""),
-        (other, {}, b""),
-        (other.replace("nodle", "node"), {}, b""),
+        (other + needed, {}, b""),
+        (other.replace("nodle", "node") + needed, {}, b""),
         (
-            "/api/v1/entities/node/twice" + path.partition("/n1")[2] if "entities/node/n1" in path else path,
+            (path.replace("/n1", "/twice") if "entities/node/n1" in path else path) + needed,
             {},
             b"",
         ),

@@ -175,6 +175,26 @@ def test_describe_gives_value_unit_age_source_and_reasons(plane: Any) -> None:
     assert row.split()[-1] == "test"
 
 
+def test_the_past_of_an_entity_is_described_and_listed(plane: Any) -> None:
+    out = plane.type("describe", "service/batch", "--at", "0.001s").stdout
+    assert "Entity:       service/batch\n" in out
+    assert "health_state" in out
+    for words, says in (
+        (["--at", "2000-01-01T03:10"], "nothing is remembered"),
+        (["--at", "soon"], "is no time"),
+    ):
+        done = plane.type("describe", "service/batch", *words)
+        assert says in done.stderr
+        assert done.returncode == (2 if "soon" in words else 0)
+    out = plane.type("history", "service/batch").stdout
+    assert out.splitlines()[0].split() == ["AT", "BECAME"]
+    assert "health_state=" in out
+    data = json.loads(plane.type("history", "service/batch", "-o", "json").stdout)
+    assert "health_state" in data["items"][0]["fields"]
+    missing = plane.type("history", "gpu/none")
+    assert (missing.returncode, "there is no gpu" in missing.stderr) == (1, True)
+
+
 def test_explain_gives_full_provenance(plane: Any) -> None:
     out = plane.type("explain", "svc/batch").stdout
     head = next(line for line in out.splitlines() if line.startswith("FIELD"))

@@ -64,6 +64,27 @@ async def test_everything_comes_back_as_it_was() -> None:
         assert again.put(said(at(1.5), "b", labels={"cluster": "c"})).verdict == "stale"
 
 
+async def test_what_things_looked_like_before_is_known_after_the_restart() -> None:
+    bus, clock = world()
+    start = clock.now()
+    for state in ("IDLE", "MIXED"):
+        bus.put(said(clock.now(), scheduler_state=state))
+        bus.put(said(clock.now(), entity_id="still", scheduler_state="IDLE"))
+        clock.advance(60)
+    async with a_store() as store:
+        await Checkpoint(bus, store, clock).save()
+        clock = later(clock, 600)
+        again = await restarted(store, clock)
+        again.put(said(clock.now(), entity_id="still", scheduler_state="IDLE"))
+        moved, still = again.history(NODE, "n1"), again.history(NODE, "still")
+        assert moved is not None
+        assert still is not None
+        assert moved.at(start + timedelta(seconds=30)).fields["scheduler_state"] == "IDLE"
+        assert moved.at(start + timedelta(seconds=90)).fields["scheduler_state"] == "MIXED"
+        assert still.at(start + timedelta(seconds=1)).fields["scheduler_state"] == "IDLE"
+        assert still.states[0].at == start, "nothing changed over the restart"
+
+
 async def test_ages_are_true_after_the_restart() -> None:
     bus, clock = world()
     bus.put(said(clock.now() - timedelta(seconds=7), load_1m=1.0))

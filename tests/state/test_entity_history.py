@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bus_facts import GPU, NODE, SERVICE, at, declare, said, world
@@ -110,12 +110,64 @@ def test_a_big_fleet_is_sampled_in_turn_when_it_is_looked_at() -> None:
     assert max(per_entity) <= 25
 
 
-def test_no_history_of_what_is_not_there() -> None:
+def test_no_history_of_what_was_never_there() -> None:
     bus, _ = world()
     assert bus.history(NODE, "n1") is None
-    bus.put(said(at(1), load_1m=1.0))
-    bus.forget(NODE, "n1")
-    assert bus.history(NODE, "n1") is None
+
+
+def test_what_it_looked_like_then_is_told_also_when_it_is_gone() -> None:
+    bus, clock = world()
+    start = clock.now()
+    for minute, word in enumerate(("IDLE", "IDLE", "IDLE+DRAIN", "IDLE+DRAIN")):
+        bus.put(said(clock.now(), load_1m=float(minute), scheduler_state=word))
+        clock.advance(60)
+    bus.forget(NODE, "n1", observed_at=clock.now())
+    seen = history(bus)
+    third = seen.at(start + timedelta(seconds=150))
+    assert third.fields["scheduler_state"] == "IDLE+DRAIN"
+    assert third.since["scheduler_state"] == start + timedelta(seconds=120)
+    assert third.fields["health_state"] in set(HealthState)
+    assert third.sample is not None
+    assert third.sample.values == {"load_1m": 2.0}
+    assert seen.at(start + timedelta(seconds=70)).fields["scheduler_state"] == "IDLE"
+    assert seen.at(clock.now()).fields == {}, "it was not there any more"
+    before = seen.at(start - timedelta(seconds=1))
+    assert (before.known_since, before.fields, before.sample) == (start, {}, None)
+
+
+def test_a_change_in_a_big_fleet_is_found_within_a_look_not_a_sample() -> None:
+    """Samples of this fleet are half a minute apart; the looks that age it notice the change before."""
+    bus, clock = world(history_samples_per_s=10.0)
+    declare(bus, "a", 10.0)
+    state = "IDLE"
+
+    def tell() -> None:
+        bus.put_many([said(clock.now(), entity_id=f"g{i}", scheduler_state=state) for i in range(300)])
+        for _ in range(10):
+            clock.advance(1)
+            while bus.sweep() == 500:
+                pass
+
+    for _ in range(20):
+        tell()
+    changed = clock.now()
+    state = "DOWN"
+    for _ in range(3):
+        tell()
+    for i in range(20, 300):
+        last = history(bus, entity_id=f"g{i}").states[-1]
+        assert last.fields.get("scheduler_state") == "DOWN"
+        assert (last.at - changed).total_seconds() <= 25
+
+
+def test_states_are_bounded_and_begin_with_everything_known() -> None:
+    bus, clock = world(state_changes_max=4)
+    for i in range(20):
+        bus.put(said(clock.now(), scheduler_state=f"S{i}", hostname="h"))
+        clock.advance(5)
+    states = history(bus).states
+    assert len(states) == 4
+    assert {"scheduler_state", "hostname", "health_state"} <= set(states[0].fields)
 
 
 rows = st.lists(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +28,12 @@ from steersman.api.pages import (
     write_cursor,
 )
 from steersman.api.problems import reveal
-from steersman.api.shown import shown, shown_explanation
+from steersman.api.shown import shown, shown_explanation, shown_history
+from steersman.kernel.clock import as_utc
 from steersman.kernel.errors import NotFound
 from steersman.kernel.nearest import nearest
 from steersman.kinds.entity import CanonicalEntity, EntityKey, EntityType
+from steersman.kinds.explanation import EntityHistory
 
 if TYPE_CHECKING:
     from steersman.api.plane import Plane
@@ -191,19 +194,34 @@ async def entity_history(
     request: Asked,
     scope_: Annotated[str | None, QueryParameter(name="scope", description="As for the entity")] = None,
 ) -> Answer:
-    """Recent samples, for sparklines, and changes of health."""
-    entity = find(request, scope_)
-    return json_answer(
-        plane_of(request).bus.history(entity.entity_type, entity.entity_id, scope=entity.scope)
-    )
+    """Recent samples, for sparklines, and changes of health and state. Also of what is gone, while that is
+    remembered."""
+    return json_answer(_history(request, scope_))
 
 
-def find(request: Asked, scope: str | None) -> CanonicalEntity:
+async def entity_at(
+    request: Asked,
+    time: Annotated[
+        datetime, QueryParameter(name="time", description="The moment, RFC 3339, as 2026-01-01T03:10:00Z")
+    ],
+    scope_: Annotated[str | None, QueryParameter(name="scope", description="As for the entity")] = None,
+) -> Answer:
+    """What the entity looked like at a moment, as far as that is remembered."""
+    return json_answer(_history(request, scope_).at(as_utc(time)))
+
+
+def _history(request: Asked, scope: str | None) -> EntityHistory:
+    entity = find(request, scope, deleted=True)
+    found = plane_of(request).bus.history(entity.entity_type, entity.entity_id, scope=entity.scope)
+    return shown_history(found) if found is not None else EntityHistory()
+
+
+def find(request: Asked, scope: str | None, *, deleted: bool = False) -> CanonicalEntity:
     """The entity of the path. Raises `UnknownKind`, `EntityNotFound`, and what the bus says of ambiguity."""
     parameters = exchange_of(request).parameters
     kind, entity_id = read_kind(parameters["type"]), parameters["id"]
     bus = plane_of(request).bus
-    entity = bus.get(kind, entity_id, scope=scope)
+    entity = bus.get(kind, entity_id, scope=scope, deleted=deleted)
     if entity is not None:
         return entity
     names = islice((one.entity_id for one in bus.entities(entity_type=kind)), NEAR_SCAN_MAX)

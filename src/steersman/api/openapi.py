@@ -43,7 +43,7 @@ from steersman.kinds.advice import (
 from steersman.kinds.command import ResourceEvent
 from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import ENTITY_CLASSES
-from steersman.kinds.explanation import EntityHistory, Explanation
+from steersman.kinds.explanation import EntityAt, EntityHistory, Explanation
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.managed import (
     Allowed,
@@ -82,6 +82,7 @@ ANSWERS: dict[str, tuple[int, str, Any]] = {
     "get_entity": (200, JSON, "AnyEntity"),
     "explain_entity": (200, JSON, Explanation),
     "entity_history": (200, JSON, EntityHistory),
+    "entity_at": (200, JSON, EntityAt),
     "push_fragments": (200, JSON, PushAnswer),
     "list_sources": (200, JSON, SourceList),
     "list_drift": (200, JSON, DriftList),

@@ -92,7 +92,15 @@ _PLAIN: tuple[Route, ...] = (
         "GET",
         f"{API}/entities/{{type}}/{{id}}/history",
         V,
-        "Recent samples of an entity's numeric fields, and its changes of health",
+        "Recent samples of an entity's numeric fields, and its changes of health and state",
+        ("unknown_kind", "entity_not_found", "ambiguous_scope"),
+    ),
+    Route(
+        "entity_at",
+        "GET",
+        f"{API}/entities/{{type}}/{{id}}/at",
+        V,
+        "What an entity looked like at a moment",
         ("unknown_kind", "entity_not_found", "ambiguous_scope"),
     ),
     Route(

@@ -50,6 +50,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "get_entity": entities.get_entity,
     "explain_entity": entities.explain_entity,
     "entity_history": entities.entity_history,
+    "entity_at": entities.entity_at,
     "list_sources": system.list_sources,
     "list_drift": system.list_drift,
     "list_schemas": system.list_schemas,

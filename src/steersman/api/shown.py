@@ -14,7 +14,7 @@ import msgspec
 
 from steersman.kernel.redact import MASK, is_secret_key, redact, redact_text
 from steersman.kinds.entity import CanonicalEntity
-from steersman.kinds.explanation import Explanation, FieldExplanation
+from steersman.kinds.explanation import EntityHistory, Explanation, FieldExplanation
 
 E = TypeVar("E", bound=CanonicalEntity)
 
@@ -49,6 +49,17 @@ def shown_explanation(explained: Explanation) -> Explanation:
     }
     sources = tuple(msgspec.structs.replace(one, detail=redact_text(one.detail)) for one in explained.sources)
     return msgspec.structs.replace(explained, fields=fields, labels=labels, sources=sources)
+
+
+def shown_history(history: EntityHistory) -> EntityHistory:
+    """A history with secrets masked among its states."""
+    states = tuple(
+        msgspec.structs.replace(
+            change, fields={name: _masked_value(name, value) for name, value in change.fields.items()}
+        )
+        for change in history.states
+    )
+    return msgspec.structs.replace(history, states=states)
 
 
 def _shown_field(name: str, one: FieldExplanation) -> FieldExplanation:

@@ -11,6 +11,7 @@ from steersman.cli.get import SCOPE
 from steersman.cli.spec import Command, Option
 
 if TYPE_CHECKING:
+    from steersman.client import Steersman
     from steersman.kinds.entity import CanonicalEntity
     from steersman.kinds.explanation import Explanation
 
@@ -29,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from steersman.cli.target import read_target
 
     with connect(arguments) as plane:
+        if arguments.at:
+            return _describe_past(plane, arguments)
         explanation, story = ask_both(plane, arguments)
         now = server_now(plane)
         if explanation is not None:
@@ -39,6 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
             if explanation is not None:
                 print()
             write_short_story(story, now)
+    return DONE
+
+
+def _describe_past(plane: Steersman, arguments: argparse.Namespace) -> int:
+    from steersman.cli.connection import server_now
+    from steersman.cli.past import read_moment, write_moment
+    from steersman.cli.target import read_target
+
+    target = read_target(arguments.KIND, arguments.NAME, arguments.scope)
+    now = server_now(plane)
+    seen = plane.entity_at(target.kind, target.name, read_moment(arguments.at, now), target.scope)
+    write_moment(seen, f"{target.kind.value}/{target.name}", now)
     return DONE
 
 
@@ -110,10 +125,14 @@ def _write_fields(explanation: Explanation, now: datetime) -> None:
 COMMAND = Command(
     name="describe",
     summary="Show an entity's fields with unit, age, source and reasons",
-    options=TARGET,
+    options=(
+        *TARGET,
+        Option(("--at",), "as it looked then: an ISO 8601 time, 03:10 (UTC), or 2h ago", "TIME"),
+    ),
     run=run,
     examples=(
         "steersman describe node/$(hostname)",
+        "steersman describe node/$(hostname) --at 10m",
         "steersman describe service inference-api --scope us-east-1",
     ),
 )

@@ -122,6 +122,8 @@ def history(arguments: argparse.Namespace) -> int:
     from steersman.cli.managed import read_resource, write_history
     from steersman.cli.screen import write_data
 
+    if _is_only_observed(arguments.RESOURCE):
+        return _entity_history(arguments)
     one = read_resource(arguments.RESOURCE)
     with connect(arguments) as plane:
         newest = plane.resource_history(*one, newest_first=True)
@@ -130,6 +132,34 @@ def history(arguments: argparse.Namespace) -> int:
         write_data({"items": entries}, arguments.output)
     else:
         write_history(entries, wide=arguments.output == "wide")
+    return DONE
+
+
+def _is_only_observed(word: str) -> bool:
+    """Whether a word names an entity of a kind that nobody manages."""
+    from steersman.kinds.names import kind_of, resource_kind_of
+
+    head, slash, _ = word.partition("/")
+    return bool(slash) and resource_kind_of(head) is None and kind_of(head) is not None
+
+
+def _entity_history(arguments: argparse.Namespace) -> int:
+    """How an entity's state changed, oldest first."""
+    from steersman.cli.connection import connect, server_now
+    from steersman.cli.past import write_states
+    from steersman.cli.screen import write_data
+    from steersman.cli.target import read_target
+    from steersman.kinds.explanation import EntityHistory
+
+    target = read_target(arguments.RESOURCE, None, None)
+    with connect(arguments) as plane:
+        found = plane.history(target.kind, target.name, target.scope)
+        now = server_now(plane)
+    states = found.states[-arguments.limit :]
+    if arguments.output in ("json", "yaml"):
+        write_data({"items": states}, arguments.output)
+    else:
+        write_states(EntityHistory(states=states), now)
     return DONE
 
 
@@ -219,7 +249,7 @@ ALLOWED = Command(
 )
 HISTORY = Command(
     name="history",
-    summary="Show what was done to a resource, by whom and why",
+    summary="Show what was done to a resource, by whom and why; or how an entity's state changed",
     options=(
         *RESOURCE,
         Option(("--limit",), "the newest so many rows", "N", default=50, read=_read_limit),
@@ -231,7 +261,11 @@ HISTORY = Command(
         ),
     ),
     run=history,
-    examples=("steersman history node/gpu-07", "steersman history policy/node-pressure -o wide"),
+    examples=(
+        "steersman history node/gpu-07",
+        "steersman history policy/node-pressure -o wide",
+        "steersman history gpu/GPU-5d2c",
+    ),
 )
 DELETE = Command(
     name="delete",

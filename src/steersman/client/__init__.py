@@ -14,7 +14,7 @@ from steersman.client.arguments import DEFAULT_SERVER
 from steersman.client.blocking import Steersman
 from steersman.client.errors import AnswerTimedOut, ApiError, BadAnswer, NotReachable
 from steersman.client.shapes import Gone, IssuedToken, PushAnswer, Resync, Status, TokenInfo, WhoAmI
-from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
+from steersman.kinds.explanation import EntityAt, EntityHistory, Explanation, SourceStatus
 
 __all__ = [
     "DEFAULT_SERVER",
@@ -22,6 +22,7 @@ __all__ = [
     "ApiError",
     "AsyncSteersman",
     "BadAnswer",
+    "EntityAt",
     "EntityHistory",
     "Explanation",
     "Gone",

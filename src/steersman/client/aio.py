@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from steersman.client import calls, shapes
@@ -15,7 +16,7 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import CanonicalEntity, HealthState
-from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
+from steersman.kinds.explanation import EntityAt, EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
@@ -78,6 +79,12 @@ class AsyncSteersman(AsyncActing, AsyncSubscribing):
     async def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> EntityHistory:
         """How it was lately."""
         return await self._transport.run(calls.history(read_kind(kind), entity_id, scope))
+
+    async def entity_at(
+        self, kind: Kind, entity_id: str, time: datetime, scope: str | None = None
+    ) -> EntityAt:
+        """What it looked like at a moment, as far as that is remembered."""
+        return await self._transport.run(calls.entity_at(read_kind(kind), entity_id, time, scope))
 
     async def push(self, fragments: Iterable[StateFragment | Mapping[str, Any]]) -> shapes.PushAnswer:
         """Push fragments, in as many requests as it takes; each fragment gets its verdict."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from steersman.client import calls, shapes
@@ -15,7 +16,7 @@ from steersman.kernel.errors import SteersmanError
 from steersman.kernel.ids import Rng
 from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import CanonicalEntity, HealthState
-from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
+from steersman.kinds.explanation import EntityAt, EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 
 
@@ -77,6 +78,10 @@ class Steersman(Acting, Subscribing):
     def history(self, kind: Kind, entity_id: str, scope: str | None = None) -> EntityHistory:
         """How it was lately."""
         return self._transport.run(calls.history(read_kind(kind), entity_id, scope))
+
+    def entity_at(self, kind: Kind, entity_id: str, time: datetime, scope: str | None = None) -> EntityAt:
+        """What it looked like at a moment, as far as that is remembered."""
+        return self._transport.run(calls.entity_at(read_kind(kind), entity_id, time, scope))
 
     def push(self, fragments: Iterable[StateFragment | Mapping[str, Any]]) -> shapes.PushAnswer:
         """Push fragments, in as many requests as it takes; each fragment gets its verdict."""

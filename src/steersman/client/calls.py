@@ -6,6 +6,7 @@ Both clients, the synchronous and the asynchronous one, run these same calls; so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -14,10 +15,11 @@ from msgspec import Struct, field
 
 from steersman.client import shapes
 from steersman.client.errors import UNREADABLE, BadAnswer, error_of
+from steersman.kernel.clock import iso_utc
 from steersman.kernel.errors import InvalidInput
 from steersman.kinds.drift import DriftList
 from steersman.kinds.entity import ENTITY_CLASSES, CanonicalEntity, EntityType, HealthState
-from steersman.kinds.explanation import EntityHistory, Explanation, SourceStatus
+from steersman.kinds.explanation import EntityAt, EntityHistory, Explanation, SourceStatus
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.managed import read_managed
 
@@ -155,6 +157,12 @@ def explain(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[
 def history(kind: EntityType, entity_id: str, scope: str | None = None) -> Call[EntityHistory]:
     """How an entity was lately."""
     return Call("GET", _entity_path(kind, entity_id, scope, "history"), read_answer(EntityHistory))
+
+
+def entity_at(kind: EntityType, entity_id: str, time: datetime, scope: str | None = None) -> Call[EntityAt]:
+    """How an entity looked at a moment."""
+    query = [("time", iso_utc(time)), *([("scope", scope)] if scope is not None else [])]
+    return Call("GET", path_of("entities", kind.value, entity_id, "at", query=query), read_answer(EntityAt))
 
 
 def push(lines: Sequence[bytes]) -> Call[shapes.PushAnswer]:

@@ -218,16 +218,6 @@ class StateChange(Struct, frozen=True):
     fields: dict[str, Any]
 
 
-class EntityHistory(Struct, frozen=True):
-    """Recent samples, changes of health and of state, and when its name became another thing: all oldest
-    first. The first change of state has everything that was known then."""
-
-    samples: tuple[Sample, ...] = ()
-    health: tuple[HealthChange, ...] = ()
-    lives: tuple[LifeChange, ...] = ()
-    states: tuple[StateChange, ...] = ()
-
-
 class EntityAt(Struct, frozen=True):
     """An entity as it looked at a moment, as far as that is remembered.
 
@@ -242,3 +232,31 @@ class EntityAt(Struct, frozen=True):
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     since: dict[str, datetime] = field(default_factory=dict[str, datetime])
     sample: Sample | None = None
+
+
+class EntityHistory(Struct, frozen=True):
+    """Recent samples, changes of health and of state, and when its name became another thing: all oldest
+    first. The first change of state has everything that was known then."""
+
+    samples: tuple[Sample, ...] = ()
+    health: tuple[HealthChange, ...] = ()
+    lives: tuple[LifeChange, ...] = ()
+    states: tuple[StateChange, ...] = ()
+
+    def at(self, moment: datetime) -> EntityAt:
+        """What the entity looked like at a moment."""
+        fields: dict[str, Any] = {}
+        since: dict[str, datetime] = {}
+        for change in self.states:
+            if change.at > moment:
+                break
+            fields |= change.fields
+            since |= dict.fromkeys(change.fields, change.at)
+        fields = {name: value for name, value in fields.items() if value is not None}
+        return EntityAt(
+            at=moment,
+            known_since=self.states[0].at if self.states else None,
+            fields=fields,
+            since={name: since[name] for name in fields},
+            sample=next((sample for sample in reversed(self.samples) if sample.at <= moment), None),
+        )

@@ -403,9 +403,9 @@ class StateBus:
     def history(
         self, entity_type: EntityType, entity_id: str, scope: str | None = None
     ) -> EntityHistory | None:
-        """Recent samples of its numeric fields and the changes of its health; None where there is no such
-        entity. Sampled when the entity changes, more rarely the more entities there are."""
-        cell = self._live(entity_type, entity_id, scope)
+        """Recent samples of its numbers and the changes of its health and states, also where it is deleted;
+        None where it was never here. Taken more rarely the more entities there are."""
+        cell = self._index.find(entity_type, entity_id, scope)
         if cell is None:
             return None
         history = cell.history.read() if cell.history is not None else EntityHistory()
@@ -514,7 +514,7 @@ class StateBus:
         if self._index.count >= self._limits.entities_max:
             raise BusFull(f"{key} does not fit in", limit=self._limits.entities_max)
         self.links.adopt(cell, ties)
-        cell.sample_at = self._upkeep.sampler.first_at(self._index.count, now.monotonic)
+        cell.sample_at = self._upkeep.sampler.first_at(self._index.count)
         for layer in cell.layers:
             heard = layer.source.heard
             if heard is None or heard.monotonic < layer.arrival.monotonic:
@@ -580,7 +580,7 @@ class StateBus:
             )
         cell = Cell(*key)
         self._index.add(cell)
-        cell.sample_at = self._upkeep.sampler.first_at(self._index.count, self._clock.monotonic())
+        cell.sample_at = self._upkeep.sampler.first_at(self._index.count)
         return cell
 
     def _revise(self, cell: Cell) -> None:

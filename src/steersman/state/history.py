@@ -1,4 +1,5 @@
-"""The recent past of one entity: numbers for sparklines, and changes of health. Bounded, never persisted."""
+"""The recent past of one entity: numbers for sparklines, changes of health, and its states. Bounded. The
+states are saved with the entity; numbers are a monitoring system's to keep for long, and are not."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from steersman.kinds.entity import HealthState
 from steersman.kinds.explanation import EntityHistory, HealthChange, Sample
+from steersman.state.past import Past
 
 _NAN = float("nan")
 _IDLE_NAMES_MAX = 16
@@ -20,11 +22,13 @@ _WHOLE_MAX = 2**64
 class History:
     """Rows of numbers in one flat array each for times and values: 8 bytes a number, no object for a row."""
 
-    __slots__ = ("_health", "_names", "_times", "_values", "due_at")
+    __slots__ = ("_health", "_names", "_times", "_values", "due_at", "past")
 
-    def __init__(self) -> None:
+    def __init__(self, past: Past | None = None) -> None:
         self.due_at = 0.0
         """Monotonic second from which the next sample is wanted."""
+        self.past = past if past is not None else Past()
+        """The states it was in."""
         self._names: tuple[str, ...] = ()
         self._times = array("d")
         self._values = array("d")
@@ -68,7 +72,7 @@ class History:
             row = self._values[i * width : (i + 1) * width]
             values = {n: v for n, v in zip(self._names, row, strict=True) if v == v}
             samples.append(Sample(datetime.fromtimestamp(at, UTC), values))
-        return EntityHistory(tuple(samples), tuple(self._health))
+        return EntityHistory(tuple(samples), tuple(self._health), states=self.past.read())
 
     def _widen(self, new_names: tuple[str, ...]) -> None:
         """Make room for new names, and take that of names of which no row has a value any more: an entity

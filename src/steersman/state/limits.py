@@ -31,6 +31,8 @@ HISTORY_SAMPLES_MAX = 240
 HISTORY_SAMPLES_PER_S = 500.0
 """Samples taken each second over all entities: bounds the work, and so the resolution in big fleets."""
 HEALTH_CHANGES_MAX = 32
+STATE_CHANGES_MAX = 64
+"""Changes of state that are remembered of one entity: a node that flaps every ten minutes for ten hours."""
 DRIFT_MAX = 256
 SUBSCRIPTIONS_MAX = 10_000
 
@@ -52,6 +54,7 @@ class BusLimits(Struct, frozen=True, kw_only=True):
     history_samples_max: int = HISTORY_SAMPLES_MAX
     history_samples_per_s: float = HISTORY_SAMPLES_PER_S
     health_changes_max: int = HEALTH_CHANGES_MAX
+    state_changes_max: int = STATE_CHANGES_MAX
     drift_max: int = DRIFT_MAX
     subscriptions_max: int = SUBSCRIPTIONS_MAX
 

@@ -17,6 +17,8 @@ from steersman.kinds.entity import EVENT, VOLATILE, EntityType
 from steersman.kinds.explanation import StateChange
 from steersman.kinds.fields import FIELDS, FieldSpec
 
+HEALTH = "health_state"
+"""The name under which an entity's health is one of its states."""
 VALUE_MAX_CHARS = 4096
 """A longer text or list (as printed) is kept cut: one entity's states must not fill the memory."""
 
@@ -56,15 +58,15 @@ class Change(Struct, frozen=True, array_like=True):
 class Past:
     """The changes, oldest first; the first one is everything that was known at the beginning."""
 
-    __slots__ = ("_changes", "_now", "version")
+    __slots__ = ("_changes", "_now", "_open")
 
     def __init__(self, changes: Iterable[Change] = ()) -> None:
         self._changes = list(changes)
         self._now: dict[str, Any] = {}
         for change in self._changes:
             _apply(self._now, change.fields)
-        self.version = 0
-        """Grows with each change: whether something must be written down."""
+        self._open = len(self._changes) == 1 and not self._changes[0].fields
+        """Whether it was kept without its states; the next ones that are noted are these."""
 
     def __len__(self) -> int:
         return len(self._changes)
@@ -74,8 +76,8 @@ class Past:
         now = self._now
         if states == now:
             return False
-        if not now and len(self._changes) == 1:  # it was kept without its states, which are these
-            self._now = states
+        if self._open:
+            self._now, self._open = states, False
             self._changes[0] = Change(self._changes[0].at_s, {n: _cut(value) for n, value in states.items()})
             return False
         fields = {
@@ -92,7 +94,6 @@ class Past:
             for change in self._changes[: excess + 1]:
                 _apply(first, change.fields)
             self._changes[: excess + 1] = [Change(self._changes[excess].at_s, first)]
-        self.version += 1
         return True
 
     def read(self) -> tuple[StateChange, ...]:
@@ -106,22 +107,9 @@ class Past:
             return (Change(self._changes[0].at_s, {}),)
         return tuple(self._changes)
 
-    @property
-    def known_since(self) -> datetime | None:
-        """When it begins."""
-        return _time(self._changes[0].at_s) if self._changes else None
-
-    def at(self, moment: datetime) -> tuple[dict[str, Any], dict[str, datetime]]:
-        """The states at a moment and since when each was so; nothing where it lies before the beginning."""
-        fields: dict[str, Any] = {}
-        since: dict[str, datetime] = {}
-        moment_s = moment.timestamp()
-        for change in self._changes:
-            if change.at_s > moment_s:
-                break
-            _apply(fields, change.fields)
-            since |= dict.fromkeys(change.fields, _time(change.at_s))
-        return fields, {name: at for name, at in since.items() if name in fields}
+    def holds(self, states: Mapping[str, Any]) -> bool:
+        """Whether it knows all of these as they are; it may know others."""
+        return states.items() <= self._now.items()
 
 
 def _apply(fields: dict[str, Any], changed: Mapping[str, Any]) -> None:

@@ -6,10 +6,16 @@ when the wheel looks at them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from steersman.kinds.entity import HealthState
 from steersman.state.cell import NEVER, Cell
 from steersman.state.history import History
 from steersman.state.layer import Arrival
 from steersman.state.limits import BusLimits
+from steersman.state.past import HEALTH, states_of
 from steersman.state.view import snapshot_of
 
 GAP_MIN_S = 1.0
@@ -27,9 +33,9 @@ class Sampler:
     def __init__(self, limits: BusLimits) -> None:
         self._limits = limits
 
-    def first_at(self, entities: int, monotonic: float) -> float:
+    def first_at(self, entities: int) -> float:
         """From when the `entities`-th entity is sampled by writes: at once, or never where there are many."""
-        return monotonic if entities <= self._limits.history_samples_per_s else NEVER
+        return 0.0 if entities <= self._limits.history_samples_per_s else NEVER
 
     def is_due(self, cell: Cell, monotonic: float) -> bool:
         """Whether a look at the entity should sample it: where there are many, writes do not."""
@@ -56,11 +62,28 @@ class Sampler:
         share = self._limits.history_values_max // (max(1, entities) * (1 + width))
         samples_max = max(SAMPLES_MIN, min(share, self._limits.history_samples_max))
         cell.history.add(now.wall, values, samples_max)
-        cell.history.note_health(now.wall, health, self._limits.health_changes_max)
+        self._note(cell, cell.history, now, values, health)
 
-    def note_health(self, cell: Cell, now: Arrival) -> None:
-        """Keep its health where it changed."""
+    def note(self, cell: Cell, now: Arrival) -> None:
+        """Keep its health and its states where they changed."""
         if cell.history is None:
             cell.history = History()
-        _, health = snapshot_of(cell.entity_type, cell.layers, now)
-        cell.history.note_health(now.wall, health, self._limits.health_changes_max)
+        self._note(cell, cell.history, now, *snapshot_of(cell.entity_type, cell.layers, now))
+
+    def note_absence(self, cell: Cell, at: datetime) -> None:
+        """It has no state any more: it is gone."""
+        if cell.history is not None:
+            cell.history.past.note(at, {}, self._limits.state_changes_max)
+
+    def has_news(self, cell: Cell, values: Mapping[str, Any]) -> bool:
+        """Whether its states are other ones than were last kept; cheap, for looks at many."""
+        history = cell.history
+        return history is not None and not history.past.holds(states_of(cell.entity_type, values))
+
+    def _note(
+        self, cell: Cell, history: History, now: Arrival, values: Mapping[str, Any], health: HealthState
+    ) -> None:
+        history.note_health(now.wall, health, self._limits.health_changes_max)
+        states = states_of(cell.entity_type, values)
+        states[HEALTH] = health.value
+        history.past.note(now.wall, states, self._limits.state_changes_max)

@@ -21,8 +21,10 @@ from steersman.kinds.drift import DriftSignal
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
 from steersman.state.cell import Cell, Moved
+from steersman.state.history import History
 from steersman.state.layer import Arrival, Layer, Stamp
 from steersman.state.links import Tie
+from steersman.state.past import Change, Past
 from steersman.state.sources import Source
 
 BUCKET_FORMAT = 1
@@ -93,6 +95,7 @@ class SavedCell(Struct, frozen=True, array_like=True):
     tombstone_left_s: float
     moved: SavedMove | None = None
     ties: list[SavedTie] = field(default_factory=list[SavedTie])
+    past: list[Change] = field(default_factory=list[Change])
 
 
 class SavedBucket(Struct, frozen=True, array_like=True):
@@ -158,6 +161,7 @@ def save_cell(
         tombstone_left_s,
         SavedMove(moved.scope, moved.entity_id, _save_stamp(moved.stamp, now)) if moved is not None else None,
         [SavedTie(name.scope, name.entity_id, t.rule, t.evidence, t.since) for name, t in ties],
+        list(cell.history.past.kept()) if cell.history is not None else [],
     )
 
 
@@ -189,6 +193,8 @@ def restore_cell(
     cell.floor = clock.stamp(saved.floor) if saved.floor is not None else None
     if saved.moved is not None:
         cell.moved = Moved(saved.moved.scope, saved.moved.entity_id, clock.stamp(saved.moved.stamp))
+    if saved.past:
+        cell.history = History(Past(saved.past))
     return cell
 
 

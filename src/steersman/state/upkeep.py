@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from steersman.kinds.entity import EntityKey, EntityType
@@ -52,7 +52,7 @@ class Upkeep:
 
     def settle(self, cell: Cell, now: Arrival) -> None:
         """Note how current the entity is now, and when that may change."""
-        state, signature, change_s = _judge(cell, now)
+        state, signature, change_s, _ = _judge(cell, now)
         self.note(cell, state, signature, now.monotonic + change_s)
 
     def note(self, cell: Cell, state: str, signature: str, alarm: float) -> None:
@@ -89,6 +89,8 @@ class Upkeep:
 
     def bury(self, cell: Cell, monotonic: float, left_s: float | None = None) -> None:
         """The entity is deleted, and remembered as such."""
+        if cell.floor is not None:
+            self.sampler.note_absence(cell, cell.floor.observed_at)
         cell.announced = DELETED
         cell.plain = False
         cell.alarm = NEVER
@@ -132,13 +134,15 @@ class Upkeep:
 
     def _look(self, cell: Cell, now: Arrival) -> None:
         """The entity may have aged: tell of it if so, and come back when it may again."""
-        state, signature, change_s = _judge(cell, now)
+        state, signature, change_s, values = _judge(cell, now)
         if signature != cell.announced:
             self._revise(cell)
             self._counts["announced"] += 1
-            self.sampler.note_health(cell, now)
+            self.sampler.note(cell, now)
         elif self.sampler.is_due(cell, now.monotonic):
             self.sample(cell, now)
+        elif self.sampler.has_news(cell, values):
+            self.sampler.note(cell, now)
         # Never the second that is being swept, or the sweep would not end.
         alarm = max(now.monotonic + change_s, math.floor(now.monotonic) + 1)
         self.note(cell, state, signature, alarm)
@@ -191,12 +195,13 @@ def _refers(cell: Cell, names: set[EntityKey]) -> bool:
     return False
 
 
-def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float]:
-    """Its class, all classes in one word, and in how many seconds to look again."""
+def _judge(cell: Cell, now: Arrival) -> tuple[str, str, float, Mapping[str, Any]]:
+    """Its class, all classes in one word, in how many seconds to look again, and its values."""
     entity_type = cell.entity_type
     standing = standing_of(entity_type, cell.layers, now)
     if not is_timed(entity_type):
-        return standing.state, standing.signature, standing.change_s
+        return standing.state, standing.signature, standing.change_s, standing.values
     # A rule of its table reads the clock, so its health may change while every field stays as it is.
     health = snapshot_of(entity_type, cell.layers, now)[1]
-    return standing.state, f"{standing.signature}; {health}", min(standing.change_s, TIMED_LOOK_S)
+    look_s = min(standing.change_s, TIMED_LOOK_S)
+    return standing.state, f"{standing.signature}; {health}", look_s, standing.values

@@ -64,4 +64,5 @@ async def main(path: Path, run: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    tables()  # read before the forks: what is killed is a Ledger at work, not one that reads its lifecycles
     serve(main)
