@@ -25,7 +25,7 @@ def evict(
     name = part(body, "metadata").get("name", key[1])
     if name != key[1]:
         raise Refusal("BadRequest", "name in URL does not match name in Eviction object")
-    pod = objects.read(pods, key)
+    pod = objects.delete(pods, key, options, dry=True)  # a precondition that fails costs the budget nothing
     if not _leaves_anyway(pod) and budgets is not None:
         found = [
             budget
