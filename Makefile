@@ -44,8 +44,8 @@ fuzz: setup  ## fuzz what reads text from outside, FUZZ_SECONDS for each of TARG
 	@for target in $${TARGETS:-exposition mappings}; do $(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
 
 servers: setup  ## install the servers and the browser that the marked tests use (Debian's need root)
-	@scripts/install-mlflow
-	@scripts/install-ray
+	@scripts/install-server mlflow
+	@scripts/install-server ray
 	@scripts/install-servers
 
 dashboard: setup  ## build the dashboard into the package

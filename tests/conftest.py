@@ -18,7 +18,7 @@ import pytest
 pytest_plugins = ["plane_fixtures"]
 
 ROOT = Path(__file__).parents[1]
-OWN_SERVERS = {"mlflow": "scripts/install-mlflow", "ray": "scripts/install-ray"}
+OWN_SERVERS = {"mlflow": "scripts/install-server mlflow", "ray": "scripts/install-server ray"}
 """Servers that have an environment of their own in `.servers`, and the script that makes it."""
 SLURM = {"munged", "slurmctld", "slurmd", "slurmrestd", "scontrol"}
 REAL_PROGRAMS = {"chromium", "kubectl", "prometheus", "prometheus-node-exporter", *SLURM, *OWN_SERVERS}
