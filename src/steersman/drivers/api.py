@@ -9,6 +9,7 @@ raises as `SourceError` (or leaves out and says so in `warnings`); intake turns 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct, field
@@ -17,8 +18,11 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.errors import Unavailable
 from steersman.kernel.ids import Rng
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import StateFragment
+from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 from steersman.kinds.step import StepHandler
+
+WARNINGS_TOLD_MAX = 20
+"""Entities that could not be told and are named; as many as intake keeps of a look's warnings."""
 
 
 class SourceError(Unavailable):
@@ -49,6 +53,33 @@ class Observation(Struct):
     complete: bool = True
     warnings: list[str] = field(default_factory=list[str])
     drift: list[str] = field(default_factory=list[str])
+
+    def tell(
+        self,
+        context: DriverContext,
+        source_type: str,
+        key: tuple[EntityType, str],
+        at: datetime,
+        fields: dict[str, Any],
+        labels: dict[str, str] | None = None,
+        clear: tuple[str, ...] = (),
+    ) -> None:
+        """Add a fragment of the context's source and scope, about the entity of that type and id. What can't
+        be one (a name with half a character in it) costs itself alone, and is a warning."""
+        kind, entity_id = key
+        labels = dict(labels or {})
+        if context.scope:
+            labels[SCOPE_LABEL] = context.scope
+        try:
+            fragment = StateFragment(
+                source_type, kind, entity_id, at, fields, labels, context.source, clear=clear
+            )
+        except FragmentInvalid as error:
+            self.complete = False
+            if len(self.warnings) < WARNINGS_TOLD_MAX:
+                self.warnings.append(f"{kind.value} {entity_id[:64]!r}: {error.detail}")
+        else:
+            self.fragments.append(fragment)
 
 
 class DriverContext(Struct, frozen=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 from steersman.kernel.ids import Rng
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-class FakeExporter:
+class FakeExporter(FakeSystem):
     """Serves `page` at /metrics. `openmetrics` says in which format it claims to be; `authorization` is
     demanded where it is set. `web` has the faults."""
 
@@ -20,15 +20,6 @@ class FakeExporter:
         self.openmetrics = openmetrics
         self.authorization = authorization
         self.web = WebFake(self._answer)
-
-    async def start(self) -> FakeExporter:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Rng
 
@@ -25,7 +25,7 @@ _CONDITION = re.compile(r"^attributes\.(\w+) (=|!=|>=) '?([^']*)'?$")
 Json = dict[str, Any]
 
 
-class FakeMlflow:
+class FakeMlflow(FakeSystem):
     """Serves `experiments`, `runs`, `models` and `versions`: dicts of MLflow's own shapes, by id.
 
     `authorization` is demanded where it is set. `ahead_s`: how far its clients' clocks are ahead.
@@ -43,20 +43,6 @@ class FakeMlflow:
         self.models: dict[str, Json] = {}
         self.versions: dict[str, Json] = {}
         self.web = WebFake(self._answer)
-
-    async def start(self) -> FakeMlflow:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self.web.url
 
     # ---- what its users do
 

@@ -19,7 +19,6 @@ from steersman.drivers.mlflow.runs import RunFacts, run_facts
 from steersman.drivers.mlflow.shapes import Experiment, Run, time_of
 from steersman.drivers.web.look import Look
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
 LOOK_SHARE = 0.9
 """Share of the source's time-out that a look may take, so that what it has is told in time."""
@@ -190,25 +189,9 @@ class MlflowDriver:
     def _tell(
         self, seen: Observation, kind: EntityType, entity_id: str, at: datetime, fact: RunFacts | VersionFacts
     ) -> None:
-        labels = {**fact.labels, **self._options.labels}
-        if self._context.scope:
-            labels[SCOPE_LABEL] = self._context.scope
         seen.drift += [line for line in fact.drift if line not in seen.drift]
-        try:
-            fragment = StateFragment(
-                source_type=self.name,
-                source=self._context.source,
-                entity_type=kind,
-                entity_id=entity_id,
-                observed_at=at,
-                fields=fact.fields,
-                labels=labels,
-                clear=fact.clear,
-            )
-        except FragmentInvalid as error:  # one odd id or name costs one entity
-            seen.warnings.append(f"{kind.value} {entity_id[:64]!r}: {error.detail}")
-        else:
-            seen.fragments.append(fragment)
+        labels = {**fact.labels, **self._options.labels}
+        seen.tell(self._context, self.name, (kind, entity_id), at, fact.fields, labels, fact.clear)
 
 
 def _is_over(run: Run, since: datetime) -> bool:

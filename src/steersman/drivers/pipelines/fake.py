@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from steersman.drivers.pipelines.picture import as_dict
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 from steersman.kernel.clock import SystemClock
 
 
-class FakeAirflow:
+class FakeAirflow(FakeSystem):
     """Speaks v2, or v1 where `version` says so. `dags`, `runs` and `tasks` (by DAG and run) are what it has;
     `answers` stand for the whole answer of a path's last part. `web` has the faults."""
 
@@ -27,15 +27,6 @@ class FakeAirflow:
         self.answers: dict[str, Any] = {}
         self.web = WebFake(self._answer)
         self.beat()
-
-    async def start(self) -> FakeAirflow:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
 
     def at(self, age_s: float) -> str:
         """A time so long ago, by its clock, as it writes one."""
@@ -88,7 +79,7 @@ class FakeAirflow:
         return _json({"detail": "Not Found"}, 404)
 
 
-class FakeDagster:
+class FakeDagster(FakeSystem):
     """Answers the queries for runs, assets, daemons. `freshness` is the field that its schema has for it."""
 
     def __init__(self, *, authorization: str = "", freshness: str = "freshnessStatusInfo") -> None:
@@ -101,15 +92,6 @@ class FakeDagster:
         self.answers: dict[str, Any] = {}
         self.web = WebFake(self._answer)
         self.beat()
-
-    async def start(self) -> FakeDagster:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
 
     def at(self, age_s: float) -> float:
         """A time so long ago, by its clock, in seconds since 1970."""

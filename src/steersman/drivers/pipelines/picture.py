@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from steersman.drivers.api import DriverContext, Observation
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import ID_MAX_CHARS, SCOPE_LABEL, FragmentInvalid, StateFragment
+from steersman.kinds.fragment import ID_MAX_CHARS
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class Teller:
         self._context = context
         self._source_type = source_type
         self._host = host
-        self._labels = dict(labels) | ({SCOPE_LABEL: context.scope} if context.scope else {})
+        self._labels = dict(labels)
         self._stages: dict[str, str] = {}
 
     def tell(self, picture: Picture) -> Observation:
@@ -127,7 +127,9 @@ class Teller:
                 fields["heartbeat_age_seconds"] = max(0.0, age_s)
             labels = {**self._labels, "instance": self._host}
             name = f"{self._host}/{daemon.name}"
-            self._put(seen, EntityType.SERVICE, name, picture.at, fields, labels)
+            seen.tell(
+                self._context, self._source_type, (EntityType.SERVICE, name), picture.at, fields, labels
+            )
         for stage in picture.stages.values():
             fields = {
                 "stage_state": stage.state,
@@ -136,26 +138,10 @@ class Teller:
                 **stage.more,
             }
             labels = {**stage.labels, **self._labels, "pipeline": stage.pipeline}
-            self._put(seen, EntityType.DATA_PIPELINE_STAGE, stage.name, picture.at, fields, labels)
+            key = (EntityType.DATA_PIPELINE_STAGE, stage.name)
+            seen.tell(self._context, self._source_type, key, picture.at, fields, labels)
         self._tell_gone(seen, picture)
         return seen
-
-    def _put(
-        self,
-        seen: Observation,
-        kind: EntityType,
-        name: str,
-        at: datetime,
-        fields: dict[str, Any],
-        labels: dict[str, str],
-    ) -> None:
-        try:
-            seen.fragments.append(
-                StateFragment(self._source_type, kind, name, at, fields, labels, self._context.source)
-            )
-        except FragmentInvalid as error:  # e.g. half a character in a name: one stage, not the look
-            seen.complete = False
-            _note(seen.warnings, f"{kind.value} {name[:64]!r}: {error.detail}")
 
     def _tell_gone(self, seen: Observation, picture: Picture) -> None:
         told = {stage.name: stage.pipeline for stage in picture.stages.values()}

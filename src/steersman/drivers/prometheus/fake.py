@@ -15,7 +15,7 @@ import msgspec
 from steersman.drivers.exposition.parse import read_series, read_value, split_line
 from steersman.drivers.lane import Lane
 from steersman.drivers.prometheus.fakequery import QueryInvalid, Rows, Series, evaluate
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 from steersman.kernel.clock import Clock, SystemClock
 
 JSON = "application/json"
@@ -25,7 +25,7 @@ EVALUATE_TIMEOUT_S = 60.0
 Odd = Callable[[str], Response | None]
 
 
-class FakePrometheus:
+class FakePrometheus(FakeSystem):
     """Answers at `url`. Everything that is set is looked at with the next request:
 
     - `authorization` and `tenant` are demanded where they are set; `get_only` refuses POST;
@@ -67,11 +67,6 @@ class FakePrometheus:
         lane, self._lane = self._lane, None
         if lane is not None:
             await lane.close()
-
-    @property
-    def url(self) -> str:
-        """The base of the API."""
-        return self.web.url
 
     @property
     def now_s(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, float("inf"))
@@ -54,7 +54,7 @@ class Load(Struct):
         return sum(latency_s * count for latency_s, count in self.latencies)
 
 
-class FakeServer:
+class FakeServer(FakeSystem):
     """Serves the page of one stack at /metrics, the models at /v1/models and readiness at /health.
 
     `load` is what it tells; with `moving` each page has some requests more. `extra` stands behind the page,
@@ -72,15 +72,6 @@ class FakeServer:
         self.authorization = authorization
         self.moving = moving
         self.web = WebFake(self._answer)
-
-    async def start(self) -> FakeServer:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
 
     @property
     def url(self) -> str:

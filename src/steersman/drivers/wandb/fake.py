@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from steersman.drivers.web.fake import Request, Response, WebFake
+from steersman.drivers.web.fake import FakeSystem, Request, Response, WebFake
 from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Rng
 
 Json = dict[str, Any]
 
 
-class FakeWandb:
+class FakeWandb(FakeSystem):
     """Serves `projects`: lists of runs (dicts of W&B's own shape) by the project's name.
 
     `authorization` is demanded where it is set. `limited`: the headers of a refusal for too many requests,
@@ -35,20 +35,6 @@ class FakeWandb:
         self.ahead_s = 0.0
         self.projects: dict[str, list[Json]] = {}
         self.web = WebFake(self._answer)
-
-    async def start(self) -> FakeWandb:
-        """Listen; returns itself."""
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        """Close. Repeating it does nothing."""
-        await self.web.stop()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self.web.url
 
     def time(self, ago_s: float = 0.0) -> str:
         """A time as W&B writes it: UTC, without saying so."""

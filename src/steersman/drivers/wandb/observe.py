@@ -17,7 +17,6 @@ from steersman.drivers.wandb.runs import RunFacts, run_facts
 from steersman.drivers.wandb.shapes import ProjectName, Run, time_of
 from steersman.drivers.web.look import Look
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
 LOOK_SHARE = 0.9
 """Share of the source's time-out that a look may take, so that what it has is told in time."""
@@ -183,21 +182,6 @@ class WandbDriver:
         return old
 
     def _tell(self, told: Observation, entity_id: str, at: datetime, fact: RunFacts) -> None:
-        labels = {**fact.labels, **self._options.labels}
-        if self._context.scope:
-            labels[SCOPE_LABEL] = self._context.scope
         told.drift += [line for line in fact.drift if line not in told.drift]
-        try:
-            fragment = StateFragment(
-                source_type=self.name,
-                source=self._context.source,
-                entity_type=RUN,
-                entity_id=entity_id,
-                observed_at=at,
-                fields=fact.fields,
-                labels=labels,
-            )
-        except FragmentInvalid as error:  # one odd name costs one entity
-            told.warnings.append(f"run {entity_id[:64]!r}: {error.detail}")
-        else:
-            told.fragments.append(fragment)
+        labels = {**fact.labels, **self._options.labels}
+        told.tell(self._context, self.name, (RUN, entity_id), at, fact.fields, labels)

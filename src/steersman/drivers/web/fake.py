@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct, field
 
@@ -230,3 +230,23 @@ def _user(writer: asyncio.StreamWriter) -> str:
     shown: dict[str, Any] = writer.get_extra_info("peercert") or {}
     names = dict(pair for part in shown.get("subject", ()) for pair in part)
     return str(names.get("commonName", ""))
+
+
+class FakeSystem:
+    """What the fakes of systems that speak HTTP share. They answer through `web`, which has the faults."""
+
+    web: WebFake
+
+    async def start(self) -> Self:
+        """Listen; returns itself."""
+        await self.web.start()
+        return self
+
+    async def stop(self) -> None:
+        """Close. Repeating it does nothing."""
+        await self.web.stop()
+
+    @property
+    def url(self) -> str:
+        """What a source is configured with."""
+        return self.web.url
