@@ -188,7 +188,8 @@ def test_health_that_a_match_asks_for_is_a_fact_of_the_recommendation() -> None:
     told = made.look(PolicyEvaluator([policy("true", match="entity_type: node, health: [degraded]")]))
     assert told.recommendation is not None
     (fact,) = told.recommendation.facts_read
-    assert (fact.field, fact.value, fact.source, fact.age_s) == ("health", "degraded", "node/v1", 3.0)
+    assert (fact.field, fact.value, fact.age_s) == ("health", "degraded", 3.0)
+    assert fact.source.startswith("node/v"), "the table that said so, and its version"
 
 
 SEVERAL = """

@@ -57,7 +57,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry(
                 "history",
                 "steersman.cli.moving:HISTORY",
-                "Show what was done to a resource, by whom and why",
+                "Show what was done to a resource, by whom and why; or how an entity's state changed",
             ),
             Entry("path", "steersman.cli.moving:PATH", "Show the way from where a node is to a state"),
             Entry(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -26,13 +27,16 @@ open_mapping("ray-serve")  # as the configuration does, before any loop runs
 
 
 @pytest.fixture(scope="module")
-def ray(real_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayServer]:
-    server = RayServer(real_program("ray"), Path(tmp_path_factory.mktemp("ray")))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def ray(real_program: Callable[[str], str]) -> Iterator[RayServer]:
+    program = real_program("ray")
+    # Of its own and short: its sockets' names are 107 bytes at most.
+    with TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        server = RayServer(program, Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def driver(ray: RayServer, context: DriverContext) -> ServingDriver:
