@@ -431,6 +431,14 @@ class ConfigSnapshotEntity(CanonicalEntity, frozen=True, kw_only=True):
     path: Annotated[str | None, _is("where it is", pace=STATIC)] = None
     size_bytes: Annotated[int | None, _is("size", "B", SLOW)] = None
     modified_at: Annotated[datetime | None, _is("when it was last changed", pace=EVENT)] = None
+    commit: Annotated[str | None, _is("commit that is checked out", pace=SLOW)] = None
+    branch: Annotated[str | None, _is("branch that is checked out", pace=SLOW)] = None
+    changed_files: Annotated[int | None, _is("files that differ from that commit", pace=SLOW)] = None
+    ahead: Annotated[int | None, _is("commits that its upstream does not have", pace=SLOW)] = None
+    behind: Annotated[int | None, _is("commits of its upstream that it does not have", pace=SLOW)] = None
+    in_progress: Annotated[str | None, _is("what was begun on it and not ended, as a rebase", pace=SLOW)] = (
+        None
+    )
 
 
 ENTITY_CLASSES: dict[EntityType, type[CanonicalEntity]] = {

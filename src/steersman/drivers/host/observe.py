@@ -27,8 +27,8 @@ from steersman.drivers.host.presence import Presence, look_for_accelerators
 from steersman.drivers.host.probe import EndpointFacts, Prober, Probes
 from steersman.drivers.host.processes import Processes, ProcessTable
 from steersman.drivers.host.readings import MachineReading
-from steersman.drivers.host.snapshots import FilesPicture, Snapshots
 from steersman.drivers.lane import Lane
+from steersman.drivers.watch.snapshots import Baselines, FilesPicture, Snapshots
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
@@ -81,7 +81,7 @@ class HostDriver:
         self._tracker: JobTracker | None = None
         self._table_before: ProcessTable | None = None
         self._jobs_whole = False
-        self._snapshots = Snapshots(options.files, options.baselines)
+        self._snapshots = Snapshots(options.files, Baselines(options.baselines))
         self._prober = parts.prober
         self._probes: Probes | None = None
         self._node = options.node or os.uname().nodename

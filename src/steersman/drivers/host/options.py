@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from steersman.drivers.host.patterns import compile_pattern
+from steersman.drivers.watch.options import FILES_MAX, WatchedFile
 from steersman.drivers.web.url import check_url
-from steersman.kernel.quantity import Between, ByteSize, Duration
+from steersman.kernel.quantity import Between, Duration
 from steersman.kernel.secret import Secret
 from steersman.kinds.fragment import SCOPE_LABEL
 
 JOBS_MAX = 64
 ENDPOINTS_MAX = 256
-FILES_MAX = 256
 PATTERN_MAX_CHARS = 256
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -23,7 +23,6 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=PATTERN_MAX_CHARS)]
 
 Probe = Annotated[Duration, Between(Duration(0.01), Duration(300))]
 Kept = Annotated[Duration, Between(Duration(0), Duration(86_400))]
-Bytes = Annotated[ByteSize, Between(ByteSize(0), ByteSize(1 << 30))]
 
 
 class JobRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,23 +90,6 @@ class Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return f"Endpoint(name={self.name!r})"  # the header's value and the URL's credentials are secrets
-
-
-class WatchedFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A configuration file, or several by pattern, whose content is watched by hash.
-
-    - `path`: an absolute path; `*`, `?` and `[...]` are allowed in its last parts (no `**`).
-    - `baseline`: the hash (`sha256:...`) that is held to be right. Without it the first content that was seen
-      is the baseline (see `HostOptions.baselines`).
-    - `max_bytes`: a larger file is refused, not half hashed.
-    - `follow_symlinks`: whether a link is followed. A link that is not followed is hashed by its target path.
-    """
-
-    path: Annotated[str, Meta(pattern="^/", max_length=1024)]
-    name: Name | None = None
-    baseline: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
-    max_bytes: Bytes = ByteSize(16 * 1024 * 1024)
-    follow_symlinks: bool = True
 
 
 class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from steersman.drivers.host.files import open_regular
 from steersman.drivers.host.options import JobRule
 from steersman.drivers.host.patterns import SUBJECT_MAX_CHARS, compile_pattern, found
+from steersman.drivers.watch.files import open_regular
 
 PROCESSES_MAX = 131_072
 STAT_MAX_BYTES = 4096

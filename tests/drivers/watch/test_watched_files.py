@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from steersman.drivers.host import files
-from steersman.drivers.host.files import read_file, read_watched
-from steersman.drivers.host.options import WatchedFile
-from steersman.drivers.host.snapshots import FileFacts, Snapshots
+from steersman.drivers.watch import files
+from steersman.drivers.watch.files import read_file, read_watched
+from steersman.drivers.watch.options import WatchedFile
+from steersman.drivers.watch.snapshots import Baselines, FileFacts, Snapshots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIMIT = 1 << 20
@@ -89,7 +89,7 @@ def test_a_time_stamp_beyond_the_calendar_costs_nothing_but_itself() -> None:
 def test_baselines_that_are_a_pipe_hang_nothing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "baselines")
     (tmp_path / "a").write_text("1")
-    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], str(tmp_path / "baselines")).read(NOW)
+    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], Baselines(str(tmp_path / "baselines"))).read(NOW)
     assert seen.files[0].fields["present"] is True
     assert "not a regular file" in seen.warnings[0]
 
@@ -156,7 +156,7 @@ def facts(snapshots: Snapshots, path: Path) -> FileFacts:
 def test_drift_from_a_configured_baseline(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"1")
-    snapshots = Snapshots([WatchedFile(str(path), baseline=sha(b"1"))], None)
+    snapshots = Snapshots([WatchedFile(str(path), baseline=sha(b"1"))], Baselines(None))
     assert facts(snapshots, path).fields["drift"] is False
     path.write_bytes(b"2")
     drifted = facts(snapshots, path)
@@ -171,14 +171,14 @@ def test_drift_from_a_configured_baseline(tmp_path: Path) -> None:
 def test_the_first_content_seen_is_the_baseline_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"1")
-    snapshots = Snapshots([WatchedFile(str(path))], None)
+    snapshots = Snapshots([WatchedFile(str(path))], Baselines(None))
     assert facts(snapshots, path).fields["baseline_from"] == "first_seen"
     path.write_bytes(b"2")
     assert facts(snapshots, path).fields["drift"] is True
 
 
 def test_a_file_that_was_never_there_has_no_baseline(tmp_path: Path) -> None:
-    fields = facts(Snapshots([WatchedFile(str(tmp_path / "a"))], None), tmp_path / "a").fields
+    fields = facts(Snapshots([WatchedFile(str(tmp_path / "a"))], Baselines(None)), tmp_path / "a").fields
     assert fields["present"] is False
     assert "drift" not in fields
 
@@ -187,16 +187,16 @@ def test_first_seen_hashes_outlive_a_restart_in_their_file(tmp_path: Path) -> No
     """Without it a change made while we were down would become the baseline."""
     path, kept = tmp_path / "a", str(tmp_path / "baselines.json")
     path.write_bytes(b"1")
-    Snapshots([WatchedFile(str(path))], kept).read(NOW)
+    Snapshots([WatchedFile(str(path))], Baselines(kept)).read(NOW)
     path.write_bytes(b"2")
-    assert facts(Snapshots([WatchedFile(str(path))], kept), path).fields["drift"] is True
+    assert facts(Snapshots([WatchedFile(str(path))], Baselines(kept)), path).fields["drift"] is True
 
 
 def test_a_broken_file_of_baselines_is_said_and_left_alone(tmp_path: Path) -> None:
     kept = tmp_path / "baselines.json"
     kept.write_text("{half")
     (tmp_path / "a").write_text("1")
-    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], str(kept)).read(NOW)
+    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], Baselines(str(kept))).read(NOW)
     assert "not a file of baselines" in seen.warnings[0]
     assert kept.read_text() == "{half"
 
@@ -204,7 +204,7 @@ def test_a_broken_file_of_baselines_is_said_and_left_alone(tmp_path: Path) -> No
 def test_a_file_that_a_pattern_once_matched_is_missed(tmp_path: Path) -> None:
     for name in ("a.conf", "b.conf"):
         (tmp_path / name).write_text(name)
-    snapshots = Snapshots([WatchedFile(f"{tmp_path}/*.conf")], None)
+    snapshots = Snapshots([WatchedFile(f"{tmp_path}/*.conf")], Baselines(None))
     snapshots.read(NOW)
     (tmp_path / "b.conf").unlink()
     assert facts(snapshots, tmp_path / "b.conf").fields["present"] is False
@@ -214,6 +214,22 @@ def test_a_file_that_a_pattern_once_matched_is_missed(tmp_path: Path) -> None:
 def test_baselines_that_can_not_be_written_are_a_warning(tmp_path: Path, places: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "a").write_text("1")
-    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], str(tmp_path / places / "b.json")).read(NOW)
+    seen = Snapshots([WatchedFile(str(tmp_path / "a"))], Baselines(str(tmp_path / places / "b.json"))).read(
+        NOW
+    )
     assert len(seen.files) == 1
     assert seen.warnings
+
+
+def test_a_sealed_hash_can_not_be_guessed_and_still_tells_drift(tmp_path: Path) -> None:
+    path = tmp_path / "pin"
+    path.write_bytes(b"1234")
+    plain = facts(Snapshots([WatchedFile(str(path))], Baselines(None)), path).fields
+    snapshots = Snapshots([WatchedFile(str(path), baseline=sha(b"1234"))], Baselines(None, b"k" * 16))
+    sealed = facts(snapshots, path).fields
+    assert sealed["config_hash"].startswith("hmac-sha256:")
+    assert sealed["config_hash"] == sealed["baseline_hash"] != plain["config_hash"]
+    assert sealed["drift"] is False
+    assert "size_bytes" not in sealed
+    path.write_bytes(b"1235")
+    assert facts(snapshots, path).fields["drift"] is True

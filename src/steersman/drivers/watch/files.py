@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from steersman.drivers.host.options import WatchedFile
+from steersman.drivers.watch.options import WatchedFile
 
 READ_ATTEMPTS_MAX = 3
 CHUNK_BYTES = 256 * 1024
