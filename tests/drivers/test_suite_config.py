@@ -84,8 +84,8 @@ class FailingGit(Machine):
 @pytest.mark.parametrize("made", [Machine, FailingGit])
 @pytest.mark.parametrize("check", DRIVER_CHECKS, ids=lambda check: check.__name__)
 async def test_configuration_of_this_machine(check: Check, made: type[Machine], tmp_path: Path) -> None:
-    # Made in a thread: this one has the loop. There is one such thread, before threads are counted: a pool would
-    # begin a second where the first has not yet said that it is free.
+    # Made in a thread: this one has the loop. There is one such thread, before threads are counted: a pool
+    # would begin a second where the first has not yet said that it is free.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     machine = await asyncio.to_thread(made, tmp_path)
 
