@@ -22,6 +22,7 @@ class Everything:
     def __init__(self) -> None:
         self.series: dict[int, Key] = {}
         self.parsed = 0
+        self.found: dict[Key, tuple[float, float | None]] = {}
         self.cache = SeriesCache(self._want, self._forget)
 
     def _want(self, index: int, name: str, labels: dict[str, str]) -> bool:
@@ -217,6 +218,40 @@ def test_a_value_that_is_none_is_told_once_also_of_a_known_series() -> None:
         read = cache.read(page)
         assert (read.malformed, len(read.problems)) == (2, 2)
         assert [value for value in read.numbers if value is not None] == [1.0], "the good line stands"
+
+
+SAMPLES = st.builds(
+    lambda name, value, rest: f"{name} {value}{rest}\n",
+    st.sampled_from(["a", 'b{c="d"}', "e"]),
+    st.sampled_from(["1", "2", "3.5", "NaN", "1_0", "+Inf"]),
+    st.sampled_from(["", "", " 1700000000", ' # {t="1"} 0.4 1', " 1700000001 # {} 3", "\r", "  "]),
+)
+
+
+@given(st.lists(SAMPLES, max_size=8), st.lists(SAMPLES, max_size=8))
+def test_of_a_series_twice_on_a_page_the_last_line_counts_also_when_the_series_are_known(
+    before: list[str], lines: list[str]
+) -> None:
+    """A line with a time or an exemplar goes another way than a plain one; the order stays the page's."""
+    reader, text = Everything(), "".join(lines)
+    reader.cache.read("".join(before))
+    known = reader.samples(reader.cache.read(text))
+    again = reader.samples(reader.cache.read(text))
+    fresh = Everything()
+    assert repr(sorted(known.items())) == repr(sorted(again.items()))
+    assert repr(sorted(known.items())) == repr(sorted(fresh.samples(fresh.cache.read(text)).items()))
+    last = Everything()
+    for line in lines:  # one line at a time: the last word on each
+        for key, sample in last.samples(last.cache.read(line)).items():
+            last.found[key] = sample
+    assert repr(sorted(last.found.items())) == repr(sorted(known.items()))
+
+
+def test_a_plain_line_behind_one_with_a_time_has_neither_its_value_nor_its_time() -> None:
+    reader = Everything()
+    page = 'a 1 1700000000000\nb 1\na 2\nb 2 # {t="x"} 1\nb 3\n'
+    for _ in range(3):
+        assert reader.read(page) == {("a", ()): (2.0, None), ("b", ()): (3.0, None)}
 
 
 def test_series_that_leave_are_forgotten_and_their_numbers_used_again() -> None:

@@ -64,9 +64,13 @@ class Fold:
         self._factor = factor_of(mapping, rule, rule.field) or 1.0
         self._type: type = spec.type if spec is not None else float
         self.members: dict[int, str] = {}
+        self._plain = self._type is float and not rule.words
         self._apart = len(rule.metric) > 1 or bool(rule.copies)
         self._places: dict[int, Place] = {}
         self._before: dict[int, tuple[float, float]] = {}
+        self._alone = not (rule.key or rule.kind == "count")
+        self.names = (rule.field,)
+        """The fields that it may fill."""
         self.from_zero = rule.from_zero
         self.since_s: float | None = None
         """When its entity was last on a page; only kept where it counts from zero."""
@@ -90,10 +94,16 @@ class Fold:
     ) -> None:
         """Put the field's value of this page into `fields`, where there is one."""
         values = self._values(page, at_s, blanks)
-        if self._apart:
-            values = self._without_copies(values)
         if not values:
             return
+        if self._alone and len(self.members) == 1:  # most folds are the rate or the word of one series
+            (value,) = values.values()
+            cast = value if self._plain else self._cast(value, drift)
+            if cast is not None:
+                fields[self._rule.field] = cast
+            return
+        if self._apart:
+            values = self._without_copies(values)
         found: dict[str, list[float]] = {}
         for index, value in values.items():
             found.setdefault(self.members[index], []).append(value)
@@ -178,6 +188,7 @@ class Info:
 
     def __init__(self, rule: MetricRule) -> None:
         self._rule = rule
+        self.names = tuple(rule.fields)
         self.members: dict[int, dict[str, str]] = {}
 
     def take(self, index: int, _name: str, labels: dict[str, str]) -> None:
@@ -208,6 +219,7 @@ class Histogram:
             (name, share, factor_of(mapping, rule, name) or 1.0) for name, share in rule.quantiles.items()
         ]
         self._rule = rule
+        self.names = tuple(rule.quantiles)
         self.members: dict[int, float] = {}
         self._places: dict[int, Place] = {}
         self._before: dict[int, float] = {}

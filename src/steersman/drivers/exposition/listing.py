@@ -20,6 +20,7 @@ class Members:
 
     def __init__(self, rule: MetricRule) -> None:
         self._rule = rule
+        self.names = (rule.field,)
         self.members: dict[int, str] = {}
 
     def take(self, index: int, _name: str, labels: dict[str, str]) -> None:
@@ -57,6 +58,7 @@ class Bits:
 
     def __init__(self, rule: MetricRule) -> None:
         self._rule = rule
+        self.names = (rule.field,)
         self._words = {int(bit, 0): word for bit, word in rule.words.items()}
         self.members: dict[int, None] = {}
 

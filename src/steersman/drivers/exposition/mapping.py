@@ -179,6 +179,11 @@ def placeholders(template: str) -> list[str]:
     return [one for name in _PLACEHOLDER.findall(template) for one in name.split("|")]
 
 
+def waits(template: str) -> bool:
+    """Whether a template reads a variable of the page, so that it can't be filled by labels alone."""
+    return "{@" in template and any(name.startswith("@") for name in _PLACEHOLDER.findall(template))
+
+
 def fill(template: str, values: dict[str, str]) -> str | None:
     """The template with its placeholders replaced; None where one has no value or an empty one. Variables
     that are not in `values` stay as they are, for later."""
@@ -245,6 +250,10 @@ def check(mapping: Mapping) -> None:
         if not all(names) or not names:
             raise MappingInvalid(f"{place}: it fills no field", mapping=mapping.name)
         check_list(mapping, rule, place)
+        if any(waits(template) for template in (rule.key, *rule.fields.values())):
+            raise MappingInvalid(
+                f"{place}: variables belong to the ids, labels and fields of an entity", mapping=mapping.name
+            )
         check_query(mapping, rule, place)
         if any(not 0 < q < 1 for q in rule.quantiles.values()):
             raise MappingInvalid(f"{place}: a quantile lies between 0 and 1", mapping=mapping.name)

@@ -25,8 +25,10 @@ from steersman.drivers.exposition.mapping import (
     factor_of,
     fill,
     spec_of,
+    waits,
 )
 from steersman.drivers.exposition.series import Page
+from steersman.kinds.entity import EntityType
 from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, clean_fields
 from steersman.kinds.fragment import ID_MAX_CHARS, FragmentInvalid, StateFragment
 
@@ -86,13 +88,14 @@ class Reading(Struct):
 class _Target:
     """One entity as one set of kept labels shows it, and which series fill its fields.
 
-    `steps` are the fields that only serve a calculation. `late` says that some text of it waits for a
-    variable of the page.
+    `steps` are the fields that only serve a calculation. `late_ids`, `late_labels` and `late_texts` are what
+    waits for a variable of the page.
     """
 
     __slots__ = (
-        "bounds", "counts_from_zero", "flags", "floats", "folds", "ids", "labels", "late", "mapping",
-        "outcomes", "read_at_s", "rule", "steps", "texts", "wholes",
+        "_derived", "_texts_put", "bounds", "counts_from_zero", "flags", "floats", "folds", "ids", "labels",
+        "late_ids", "late_labels", "late_texts", "mapping", "outcomes", "read_at_s", "rule", "steps", "texts",
+        "wholes",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +106,10 @@ class _Target:
         self.ids = ids
         self.labels: dict[str, str] = {}
         self.texts: dict[str, Any] = {}
-        self.late = False
+        self.late_ids: frozenset[str] = frozenset()
+        self.late_labels: dict[str, str] = {}
+        self.late_texts: dict[str, str] = {}
+        self._texts_put: tuple[dict[str, str], dict[str, Any]] = ({}, {})
         self.counts_from_zero = False
         self.read_at_s: float | None = None
         self.floats = _Direct()
@@ -116,7 +122,31 @@ class _Target:
             d.field: (d.field in specs and specs[d.field].type is int, *_raw_bounds(specs.get(d.field), 1.0))
             for d in derive
         }
-        self.outcomes = [(d, derived_factor_of(mapping, d) or 1.0) for d in derive]
+        self._derived = derive
+        self.outcomes: list[tuple[Derived, float]] | None = None
+
+    def calculations(self) -> list[tuple[Derived, float]]:
+        """Those that may have all their parts, so that no page tries those of metrics that the exporter does
+        not show. `outcomes` keeps them until another series comes."""
+        places = (self.floats, self.wholes, self.flags, self.steps)
+        names = {step[0] for items in places for _, step in items}
+        names.update(name for fold in self.folds.values() for name in fold.names)
+        self.outcomes = []
+        for derived in self._derived:
+            if names.issuperset(set(derived.of) - set(derived.zero)):
+                self.outcomes.append((derived, derived_factor_of(self.mapping, derived) or 1.0))
+                names.add(derived.field)
+        return self.outcomes
+
+    def texts_of(self, variables: dict[str, str]) -> dict[str, Any]:
+        """Its texts, with the page's variables put in; those that wait for one that is not there are left
+        out."""
+        if not self.late_texts:
+            return self.texts
+        put = _put_in(self.late_texts, variables)
+        if put != self._texts_put[0]:
+            self._texts_put = put, _typed(self.rule.type, put)
+        return {**self.texts, **self._texts_put[1]}
 
     def direct(self) -> list[int]:
         """The numbers of all series that go into their field one to one."""
@@ -153,6 +183,7 @@ class Plan:
         self._seen: set[str] = set()
         self._lost: list[str] = []
         self._samples = -1
+        self._found: dict[tuple[int, str, str], tuple[dict[str, str], _Target | None]] = {}
         number = 0
         for mapping in mappings:
             for rule in mapping.metrics:
@@ -177,7 +208,11 @@ class Plan:
         for number, mapping, rule in self._rules.get(name, ()):
             if not _matches(rule, labels):
                 continue
-            target = self._target(mapping, rule, labels)
+            # The series of one thing share their labels, so a page's new series are many for each target.
+            place = (id(labels), mapping.name, rule.entity)
+            if place not in self._found:
+                self._found[place] = labels, self._target(mapping, rule, labels)
+            target = self._found[place][1]
             if target is not None:
                 _attach(target, number, rule, (index, name), labels, self._shared)
                 wanted = True
@@ -187,6 +222,7 @@ class Plan:
 
     def forget(self, gone: set[int]) -> None:
         """Drop series that left."""
+        self._found.clear()
         for key, target in list(self._targets.items()):
             if target.forget(gone):
                 del self._targets[key]
@@ -196,6 +232,7 @@ class Plan:
 
     def build(self, page: Page, at: datetime, at_s: float, variables: dict[str, str]) -> Reading:
         """The fragments of a page that was read at `at` (`at_s` on the monotonic clock, for rates)."""
+        self._found.clear()  # the labels that it knows are those of one page
         read = Reading()
         numbers = page.numbers
         known = dict(variables)
@@ -203,7 +240,7 @@ class Plan:
             if numbers[index] is not None:
                 known.update(found)
         for target in self._targets.values():
-            fields = _fields_of(target, page, at_s, read)
+            fields = _fields_of(target, page, at_s, known, read)
             if fields:
                 self._tell(target, fields, page, at, known, read)
         for metric in self._lost_metrics(page):
@@ -234,10 +271,11 @@ class Plan:
         read: Reading,
     ) -> None:
         entity_id, labels = target.ids[0], target.labels
-        if target.late:
-            fields = {name: _late(value, variables) for name, value in fields.items()}
-            labels = {name: _late(value, variables) for name, value in labels.items()}
-            found = (name for i in target.ids if "{@" not in (name := _late(i, variables)))
+        if target.late_labels:
+            labels = {**labels, **_put_in(target.late_labels, variables)}
+        if target.late_ids:
+            late = target.late_ids
+            found = (name for i in target.ids if (name := _late(i, variables) if i in late else i))
             entity_id = next(found, "")
         if not 0 < len(entity_id) <= ID_MAX_CHARS:
             what = f"{target.mapping.name}: no id for a {target.rule.type.value}"
@@ -268,9 +306,10 @@ class Plan:
             labels = {name: text for name, text in labels.items() if not blank_text(mapping.blanks, text)}
         if any(labels.get(name) for name in entity.without):
             return None
-        ids = tuple(name for template in entity.id if (name := fill(template, labels)))
-        if not ids:
+        named = {name: waits(template) for template in entity.id if (name := fill(template, labels))}
+        if not named:
             return None
+        ids = tuple(named)
         kept = {name: text for name, template in entity.labels.items() if (text := fill(template, labels))}
         texts = {name: text for name, template in entity.fields.items() if (text := fill(template, labels))}
         key = (mapping.name, rule.entity, ids, tuple(kept.items()), tuple(texts.items()))
@@ -281,10 +320,15 @@ class Plan:
                 return None
             derive = [derived for derived in mapping.derive if derived.entity == rule.entity]
             target = self._targets[key] = _Target(mapping, entity, ids, derive)
-            target.labels = {**kept, **self._common}
+            late = {name for name in kept if waits(entity.labels[name])}
+            target.late_ids = frozenset(name for name in ids if named[name])
+            target.late_labels = {name: kept[name] for name in late - self._common.keys()}
+            target.labels = {**{name: kept[name] for name in kept if name not in late}, **self._common}
             target.counts_from_zero = (mapping.name, rule.entity) in self._from_zero
-            target.texts = {**entity.values, **_typed(mapping, rule.entity, texts)}
-            target.late = any("{@" in str(text) for text in (*ids, *kept.values(), *texts.values()))
+            late = {name for name in texts if waits(entity.fields[name])}
+            target.late_texts = {name: texts[name] for name in late}
+            ready = {name: text for name, text in texts.items() if name not in late}
+            target.texts = {**entity.values, **_typed(entity.type, ready)}
         return target
 
 
@@ -299,6 +343,7 @@ def _attach(
     """Let a series, its number and name, fill its field."""
     mapping = target.mapping
     index, name = series
+    target.outcomes = None
     spec = spec_of(mapping, rule.entity, rule.field)
     plain = rule.kind == "gauge" and rule.combine == "last" and not (rule.key or rule.words or rule.copies)
     plain = plain and rule.at_least is None
@@ -325,7 +370,9 @@ def _raw_bounds(spec: FieldSpec | None, factor: float) -> tuple[float, float]:
     return low / factor, high / factor
 
 
-def _fields_of(target: _Target, page: Page, at_s: float, read: Reading) -> dict[str, Any]:
+def _fields_of(
+    target: _Target, page: Page, at_s: float, variables: dict[str, str], read: Reading
+) -> dict[str, Any]:
     """The values of this page; empty where the entity was not on it."""
     numbers = page.numbers
     blanks = BLANKS[target.mapping.blanks]
@@ -350,8 +397,9 @@ def _fields_of(target: _Target, page: Page, at_s: float, read: Reading) -> dict[
         _calculate_all(target, fields, page, at_s, read)
     if target.counts_from_zero and _is_on(target, numbers):
         target.read_at_s = at_s
-    if target.texts and (fields or (target.rule.seen and _is_on(target, numbers))):
-        fields.update(target.texts)
+    texts = target.texts if not target.late_texts else target.texts_of(variables)
+    if texts and (fields or (target.rule.seen and _is_on(target, numbers))):
+        fields.update(texts)
     return fields
 
 
@@ -374,19 +422,21 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
     }
     if target.folds:
         folded: dict[str, Any] = {}
-        later = [fold for fold in target.folds.values() if isinstance(fold, Fold) and fold.from_zero]
-        for fold in later if not page.stamps else []:
-            fold.since_s = target.read_at_s
+        if target.counts_from_zero and not page.stamps:
+            for fold in target.folds.values():
+                if isinstance(fold, Fold) and fold.from_zero:
+                    fold.since_s = target.read_at_s
         for fold in target.folds.values():
             fold.fill(folded, page, at_s, blanks, read.drift)
-        steps.update((name, folded.pop(name)) for name in list(folded) if name.startswith("_"))
+        for name in [name for name in folded if name[0] == "_"]:
+            steps[name] = folded.pop(name)
         clean = clean_fields(target.rule.type, folded)
         for problem in clean.problems:
             _note(read.warnings, f"{target.ids[0]}: {problem}")
         for line in clean.drift:
             _note(read.drift, f"{target.ids[0]}: {line}")
         fields.update(clean.fields)
-    for derived, factor in target.outcomes:
+    for derived, factor in target.outcomes if target.outcomes is not None else target.calculations():
         value = _derive(derived, fields, steps)
         if value is None:
             continue
@@ -467,9 +517,15 @@ def _extremes(value: Any) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _late(value: Any, variables: dict[str, str]) -> Any:
-    """A text with the page's variables put in; one without a value stays as it is, other values too."""
-    return fill(value, variables) or value if isinstance(value, str) and "{@" in value else value
+def _late(text: str, variables: dict[str, str]) -> str | None:
+    """A text with the page's variables put in; None where one of them has no value."""
+    put = fill(text, variables)
+    return put if put and not waits(put) else None
+
+
+def _put_in(texts: dict[str, str], variables: dict[str, str]) -> dict[str, str]:
+    """Those of the texts whose variables the page has, with these put in."""
+    return {name: put for name, text in texts.items() if (put := _late(text, variables)) is not None}
 
 
 def _matches(rule: MetricRule, labels: dict[str, str]) -> bool:
@@ -483,11 +539,11 @@ def _is_one_of(value: str, words: list[str]) -> bool:
     return any(value.startswith(word[:-1]) if word.endswith("*") else value == word for word in words)
 
 
-def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, Any]:
+def _typed(entity_type: EntityType, texts: dict[str, str]) -> dict[str, Any]:
     """Texts from labels as their fields want them; one that can't be, or is too long, is left out."""
     typed: dict[str, Any] = {}
     for name, text in texts.items():
-        spec = spec_of(mapping, entity, name)
+        spec = FIELDS[entity_type].get(name)
         if spec is not None and spec.type in (int, float):
             try:
                 typed[name] = spec.type(text)
@@ -495,7 +551,7 @@ def _typed(mapping: Mapping, entity: str, texts: dict[str, str]) -> dict[str, An
                 continue
         else:
             typed[name] = text
-    return clean_fields(mapping.entities[entity].type, typed).fields
+    return clean_fields(entity_type, typed).fields
 
 
 def _observed_at(target: _Target, page: Page, at: datetime, read: Reading) -> datetime:

@@ -96,20 +96,25 @@ class SeriesCache:
                 _note(read, LINES_MAX, LineInvalid("the rest of the page is not read, it has too many lines"))
                 break
         read.understood = max(0, count - len(unknown) - 1)
+        twice: dict[int, int] = {}
         for number, line in unknown:
-            self._read_line(line, number, read, openmetrics)
+            again = self._read_line(line, number, read, openmetrics)
+            if again:
+                twice[again] = number
+        if twice:
+            self._put_in_order(page, count, twice, read)
         self._labels.clear()
         read.samples = len(numbers) - numbers.count(None)
         self._forget_absent(read, count)
         return read
 
-    def _read_line(self, line: str, number: int, page: Page, openmetrics: bool) -> None:
-        """The exact path for one line."""
+    def _read_line(self, line: str, number: int, page: Page, openmetrics: bool) -> int:
+        """The exact path for one line; the number of its series where it had a value before, else 0."""
         if line[:1] == "#" or not line.strip():
             page.ended = page.ended or line.rstrip() == "# EOF"
             if line.startswith(("# HELP ", "# TYPE ")):
                 self._known[line.rpartition(" ")[0]] = 0
-            return
+            return 0
         try:
             found = split_line(line)
             value = read_value(found.value)
@@ -119,12 +124,34 @@ class SeriesCache:
             stamp_s = read_stamp(found.stamp, seconds=openmetrics) if found.stamp is not None else None
         except LineInvalid as error:
             _note(page, number, error)
-            return
+            return 0
         page.understood += 1
-        if index:
-            page.numbers[index] = value
-            if stamp_s is not None:
-                page.stamps[index] = stamp_s
+        if not index:
+            return 0
+        again = page.numbers[index] is not None
+        page.numbers[index] = value
+        page.stamps.pop(index, None)
+        if stamp_s is not None:
+            page.stamps[index] = stamp_s
+        return index if again else 0
+
+    def _put_in_order(self, text: str, count: int, twice: dict[int, int], page: Page) -> None:
+        """Of a series that is on the page several times the last line counts. The exact path comes after the
+        fast one, whatever the order of the lines was; so here the fast path's later lines are put back."""
+        first = 0
+        for lines in _blocks(text):
+            for number, line in enumerate(lines, first + 1):
+                series, _, value = line.rpartition(" ")
+                index = self._known.get(series, 0)
+                if number > twice.get(index, count):
+                    try:
+                        page.numbers[index] = read_value(value)
+                    except LineInvalid:
+                        continue  # it was told of
+                    page.stamps.pop(index, None)
+            first += len(lines)
+            if first >= count:
+                break
 
     def _new(self, series: str, page: Page) -> int:
         """A number for a series that was not known; 0 where nobody wants it."""
