@@ -21,6 +21,13 @@ STDERR_MAX_BYTES = 16 * KIB
 _CHUNK_BYTES = 256 * KIB
 
 
+class ProgramNotBegun(SourceError):
+    """It is not there, or may not be run: nothing of it took effect."""
+
+    code = "program_not_begun"
+    title = "A program could not be begun"
+
+
 class Ran(Struct, frozen=True):
     """A run that came to its end. `exit_code` is negative where a signal ended it."""
 
@@ -32,8 +39,8 @@ class Ran(Struct, frozen=True):
 async def run_program(
     argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, max_bytes: int
 ) -> Ran:
-    """Run it with exactly this environment, no input. Raises `SourceError`: it is not there, it takes longer
-    than `timeout_s`, or it writes more than `max_bytes`. Any exit code is an answer."""
+    """Run it with exactly this environment, no input. Raises `ProgramNotBegun`, or `SourceError`: it takes
+    longer than `timeout_s`, or it writes more than `max_bytes`. Any exit code is an answer."""
     name = os.path.basename(argv[0])
     try:
         process = await asyncio.create_subprocess_exec(
@@ -46,7 +53,7 @@ async def run_program(
         )
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "a NUL in it"
-        raise SourceError(f"{name} can't be run: {why}") from None
+        raise ProgramNotBegun(f"{name} can't be run: {why}") from None
     stdout, stderr = process.stdout, process.stderr
     if stdout is None or stderr is None:
         raise SourceError(f"{name} was begun without pipes")  # they were asked for: for the type's sake

@@ -11,6 +11,7 @@ import pytest
 from kube_cluster import bare, driver, node_json, populate
 from kube_shapes import pod_json
 
+from steersman.drivers.inputs import OperationInputs
 from steersman.drivers.kubernetes.fake import ALL, FakeApiServer
 from steersman.drivers.kubernetes.marks import (
     CORDON_MARK,
@@ -20,7 +21,7 @@ from steersman.drivers.kubernetes.marks import (
     RESTARTED_MARK,
     TAINTS_MARK,
 )
-from steersman.drivers.kubernetes.operation import CONFLICTS_MAX, OperationInputs
+from steersman.drivers.kubernetes.operation import CONFLICTS_MAX
 from steersman.drivers.web.fake import Request, Response
 from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import Later, StepCall, StepHandler, StepOutcome, StepResult

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from steersman.drivers.inputs import Inputs
 from steersman.drivers.kubernetes.client import KubeClient
 from steersman.drivers.kubernetes.drain import DrainSteps
 from steersman.drivers.kubernetes.marks import CORDON_MARK, REASON_MARK, RESTARTED_MARK, TAINTS_MARK
@@ -15,7 +16,6 @@ from steersman.drivers.kubernetes.operation import (
     NAME_PATTERN,
     Change,
     EditSteps,
-    Inputs,
     Json,
     Refuse,
     Target,

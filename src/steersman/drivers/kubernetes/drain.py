@@ -14,16 +14,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from steersman.drivers.api import SourceError
+from steersman.drivers.inputs import Inputs, OperationInputs, check_inputs, read_inputs
 from steersman.drivers.kubernetes.client import KubeClient, KubernetesRefused
 from steersman.drivers.kubernetes.objects import Shape, owner_of, path_of
 from steersman.drivers.kubernetes.operation import (
     ASK_TIMEOUT_S,
     NAME_PATTERN,
     Edit,
-    Inputs,
     Json,
-    OperationInputs,
-    check_inputs,
     evidence,
     failed,
     get,
@@ -31,7 +29,6 @@ from steersman.drivers.kubernetes.operation import (
     is_overtaken,
     make,
     overtaken,
-    read_inputs,
 )
 from steersman.drivers.kubernetes.pods import ENDED, MIRROR_ANNOTATION
 from steersman.drivers.kubernetes.resources import PODS

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, cast
 
-import msgspec
 from msgspec import Struct
 
 from steersman.drivers.api import SourceError
+from steersman.drivers.inputs import Inputs, OperationInputs, check_inputs, read_inputs
 from steersman.drivers.kubernetes.client import KubeClient, KubernetesRefused
 from steersman.drivers.kubernetes.marks import EPOCH_MARK, OPERATION_MARK, RESOURCE_MARK
 from steersman.drivers.kubernetes.resources import Resource
-from steersman.kernel.errors import InvalidInput
-from steersman.kernel.nearest import did_you_mean
 from steersman.kinds.command import Evidence
-from steersman.kinds.step import KeptAttempt, Later, StepCall, StepOutcome, StepResult
+from steersman.kinds.step import KeptAttempt, StepCall, StepOutcome, StepResult
 
 CONFLICTS_MAX = 5
 """Times that an object is read anew because somebody else wrote it meanwhile: a busy node's status is written
@@ -30,19 +28,6 @@ ASK_TIMEOUT_S = 15.0
 NAME_PATTERN = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
 Json = dict[str, Any]
-
-
-class OperationInputs(InvalidInput):
-    """A step's inputs can't be right. `detail` names the input."""
-
-    code = "operation_inputs"
-    title = "Inputs of an operation"
-
-
-class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every operation takes. `dry_run`: say what would be done, and change nothing."""
-
-    dry_run: bool = False
 
 
 class Target(Struct, frozen=True):
@@ -85,44 +70,6 @@ class Edit(Protocol):
     def holds(self, thing: Json, inputs: Any) -> bool:
         """Whether it is as it should be."""
         ...
-
-
-def read_inputs(schema: type[Inputs], given: Json) -> Any:
-    """Inputs as they are used. Raises `OperationInputs`."""
-    try:
-        return msgspec.convert(given, schema)
-    except msgspec.ValidationError as error:
-        raise OperationInputs(str(error)) from None
-
-
-def check_inputs(schema: type[Inputs], given: Json) -> None:
-    """Refuse what can't be right though some values come later. Raises `OperationInputs`."""
-    known = {field.encode_name: field for field in msgspec.structs.fields(schema)}
-    for name in given:
-        if name not in known:
-            raise OperationInputs(f"there is no input {name!r}{did_you_mean(name, known)}")
-    for name, field in known.items():
-        if field.required and name not in given:
-            raise OperationInputs(f"the input {name!r} is missing")
-    if not any(_is_later(value) for value in given.values()):
-        read_inputs(schema, given)
-        return
-    for name, value in given.items():
-        if not _is_later(value):
-            try:
-                msgspec.convert(value, known[name].type)
-            except msgspec.ValidationError as error:
-                raise OperationInputs(f"{name}: {error}") from None
-
-
-def _is_later(value: Any) -> bool:
-    if isinstance(value, Later):
-        return True
-    if isinstance(value, dict):
-        return any(_is_later(one) for one in value.values())  # pyright: ignore[reportUnknownVariableType] - any JSON
-    if isinstance(value, list):
-        return any(_is_later(one) for one in value)  # pyright: ignore[reportUnknownVariableType] - any JSON
-    return False
 
 
 def part(thing: Json, *names: str) -> Json:

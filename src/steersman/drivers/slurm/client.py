@@ -28,7 +28,35 @@ INLINE_MAX_BYTES = 64 * KIB
 OPENAPI_MAX_BYTES = 32 * MIB
 """The description of all versions that a slurmrestd has; that of 25.05 has a few MB."""
 
+_PASSING = frozenset({1001, 2016, 2020, 2027, 2057})
+# slurm_errno.h: no connection to slurmctld, nodes busy, a state in transition, a standby controller, a
+# reservation in use.
 _VERSION = re.compile(r"^/slurm/(v0\.0\.\d{2,3})/")
+
+
+class SlurmRefused(SourceError):
+    """Slurm answered, and the answer is no. `number` is its error's (slurm_errno.h), None where none was
+    told; `http_status` is slurmrestd's."""
+
+    code = "slurm_refused"
+    title = "Slurm refused"
+
+    def __init__(self, detail: str, *, number: int | None = None, http_status: int = 0) -> None:
+        super().__init__(detail, number=number, status=http_status)
+        self.number = number
+        self.http_status = http_status
+
+    @property
+    def passing(self) -> bool:
+        """Whether another attempt may help, and nothing was changed by this one."""
+        return self.number in _PASSING or self.http_status == 401  # a token is renewed
+
+    @property
+    def lost(self) -> bool:
+        """Whether slurmctld did not answer whom we asked, so that it may have done it all the same."""
+        if self.number is None:
+            return self.http_status >= 500
+        return (1000 <= self.number < 1100 and not self.passing) or 5000 <= self.number < 5100
 
 
 class _OpenApi(Struct):
@@ -213,7 +241,10 @@ class RestCluster:
 
     def _refused(self, answer: Answer) -> None:
         if answer.status in (401, 403):
-            raise SourceError(f"{answer.place} refused our user or token (status {answer.status})")
+            raise SlurmRefused(
+                f"{answer.place} refused our user or token (status {answer.status})",
+                http_status=answer.status,
+            )
 
 
 def _versions_of(answer: Answer) -> set[str]:

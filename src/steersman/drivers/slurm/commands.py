@@ -64,6 +64,7 @@ class CommandCluster:
         self._clock = context.clock
         self._lane = Lane(f"{context.source}-slurm-commands", "reading the output of Slurm's commands")
         self._ways: dict[str, tuple[str, ...]] = {}
+        self._shown: dict[str, bool] = {}
         self._env = {name: value for name in _KEPT if (value := os.environ.get(name)) is not None}
         self._env |= {
             "TZ": "UTC",
@@ -102,6 +103,36 @@ class CommandCluster:
         if "controller" in self._options.watch:
             await self._controller(picture, until, alone=first)
         return picture
+
+    async def show(self, name: str, word: str, timeout_s: float, absent: tuple[str, ...]) -> Listing[Any]:
+        """One thing, or all of a kind where `word` is empty; none where the complaint has one of `absent`.
+        Raises `SourceError`."""
+        until = self._clock.monotonic() + timeout_s
+        ways = self._candidates_for(name, word)
+        for index, argv in enumerate(ways):
+            ran = await self.run_command(argv, self._left(until), self._options.max_bytes)
+            if ran.exit_code != 0:
+                said = f"{ran.stderr} {ran.stdout[:4096].decode(errors='replace')}".lower()
+                if any(words in said for words in absent):
+                    return Listing()
+                if index + 1 < len(ways) and _no_such_option(ran):
+                    continue
+                raise SourceError(
+                    f"{argv[0]} ended with exit code {ran.exit_code}: {redact_text(said.strip()[:300])}"
+                )
+            self._shown[name] = "--json" in argv
+            return await self._lane.run(self._reader(name, argv, ran.stdout), self._left(until))
+        raise SourceError(f"no command tells of one of {name} as {self._options.output}")
+
+    def _candidates_for(self, name: str, word: str) -> list[tuple[str, ...]]:
+        """scontrol for one thing: as JSON where it has it."""
+        words = (word,) if word else ()
+        ways: list[tuple[str, ...]] = []
+        if self._options.output != "text" and self._shown.get(name, True):
+            ways.append((*_JSON_LISTS[name][0], *words))
+        if self._options.output != "json" and not self._shown.get(name, False):
+            ways.append((*_TEXT_LISTS[name], *words))
+        return ways
 
     async def scontrol(self, *words: str, timeout_s: float) -> Ran:
         """`scontrol` with these words. Any exit code is an answer. Raises `SourceError`."""

@@ -13,14 +13,13 @@ from msgspec import Struct
 from steersman.drivers.api import DriverContext
 from steersman.drivers.slurm.options import SlurmOptions
 from steersman.drivers.slurm.picture import JobSeen, NodeSeen, PartitionSeen, Picture, ReservationSeen
+from steersman.drivers.slurm.tags import OUR_TAG
 from steersman.drivers.slurm.tres import gpus_of, gpus_of_tres, slices_of
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fields import ITEMS_MAX
 from steersman.kinds.fragment import SCOPE_LABEL, TEXT_MAX_CHARS, FragmentInvalid, StateFragment
 
 SOURCE_TYPE = "slurm"
-OUR_TAG = "steersman:"
-"""How reasons begin that this driver's operations write."""
 WAITS_WITHIN_S = 3600.0
 """A queue's mean wait is over jobs that started within so long, and of which Slurm still knows."""
 NAMES_MAX = 10_000

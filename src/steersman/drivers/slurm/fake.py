@@ -1,7 +1,8 @@
 """slurmrestd in a box, for tests and trials: any version from v0.0.38 to v0.0.45, each in its own shapes.
 
 It has the versions it is given (a real one has three or four), wants a user and a token where it is given
-them, answers `update_time` as slurmrestd does, takes updates of nodes (from v0.0.39 on) and cancels jobs.
+them, answers `update_time` as slurmrestd does, takes updates of nodes (from v0.0.39 on), makes reservations
+(from v0.0.43 on) and deletes them (v0.0.40), and cancels jobs.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class FakeJob(Struct, kw_only=True):
     array_job_id: int = 0
     array_tasks: str = ""
     time_limit_minutes: int | None = 90
+    admin_comment: str = ""
 
 
 class FakeSlurm:
@@ -122,10 +124,9 @@ class FakeSlurm:
             return Response(b"Unable find requested URL", 404)
         version, noun, name = words[1], words[2], words[3] if len(words) > 3 else ""
         since = int(parse_qs(parts.query).get("update_time", ["0"])[0])
-        if request.method == "POST" and noun == "node" and version > "v0.0.38":
-            return self._update(version, name, msgspec.json.decode(request.body))
-        if request.method == "DELETE" and noun == "job":
-            return self._cancel(version, name)
+        change = self._change(request, version, noun, name)
+        if change is not None:
+            return change
         answers = {
             "ping": self._ping,
             "diag": self._diag,
@@ -147,12 +148,24 @@ class FakeSlurm:
             for listed in ("nodes", "jobs"):
                 body[listed] = [one for one in body.get(listed, ()) if str(one[key]) == name]
             if not body[f"{noun}s"]:
-                return _json(
-                    self._frame(version) | {"errors": [{"error_number": 2017, "error": "Invalid id"}]}, 404
-                )
+                return self._error(version, 2018 if noun == "node" else 2017, "Invalid name or id specified")
         if version >= "v0.0.40" and noun not in ("ping", "diag"):
             body["last_update"] = _number(version, self.last_update)
         return _json(body)
+
+    def _change(self, request: Request, version: str, noun: str, name: str) -> Response | None:
+        """A change that this version can make; None where it is none."""
+        if request.method == "POST" and noun == "node" and version >= "v0.0.39":
+            return self._update(version, name, msgspec.json.decode(request.body))
+        if request.method == "DELETE" and noun == "job":
+            return self._cancel(version, name)
+        if request.method == "POST" and noun == "reservation" and version >= "v0.0.43":
+            return self._reserve(version, msgspec.json.decode(request.body))
+        if request.method == "DELETE" and noun == "reservation" and version >= "v0.0.40":
+            return self._free(version, name)
+        return (
+            Response(b"Requested REST method is not defined at URL", 405) if request.method != "GET" else None
+        )
 
     def _no_change(self, version: str, noun: str, body: dict[str, Any]) -> dict[str, Any]:
         """An error in older versions, a warning and an empty list in newer ones."""
@@ -239,15 +252,14 @@ class FakeSlurm:
     def _update(self, version: str, name: str, said: dict[str, Any]) -> Response:
         node = self.nodes.get(name)
         if node is None:
-            return _json(
-                self._frame(version) | {"errors": [{"error_number": 2018, "error": "Invalid node"}]}, 500
-            )
+            return self._error(version, 2018, "Invalid node name specified")
         states: Any = said.get("state", [])
         for word in [states] if isinstance(states, str) else states:
             if word == "DRAIN":
                 node.state = [*(one for one in node.state if one != "DRAIN"), "DRAIN"]
             elif word in ("RESUME", "UNDRAIN"):
                 node.state = [one for one in node.state if one != "DRAIN"]
+                node.state = ["IDLE" if one == "DOWN" else one for one in node.state]
                 node.reason = node.reason_by = ""
         if reason := said.get("reason"):
             node.reason, node.reason_by, node.reason_at = reason, self._user or "root", self.now
@@ -257,12 +269,38 @@ class FakeSlurm:
     def _cancel(self, version: str, name: str) -> Response:
         job = self.jobs.get(int(name))
         if job is None:
-            return _json(
-                self._frame(version) | {"errors": [{"error_number": 2017, "error": "Invalid id"}]}, 404
-            )
+            return self._error(version, 2017, "Invalid job id specified")
         job.state, job.ended_ago_s = ["CANCELLED"], 0
         self.changed()
         return _json(self._frame(version))
+
+    def _reserve(self, version: str, said: dict[str, Any]) -> Response:
+        if not said.get("users") and not said.get("accounts"):
+            return self._error(version, 2053, "Users or accounts must be specified")
+        if said["name"] in self.reservations:
+            return self._error(version, 2062, "Reservation name already exists")
+        if any(node not in self.nodes for node in said["node_list"]):
+            return self._error(version, 2018, "Invalid node name specified")
+        starts_in_s = said["start_time"]["number"] - self.now
+        self.reservations[said["name"]] = {
+            "nodes": ",".join(said["node_list"]),
+            "flags": said["flags"],
+            "starts_in_s": starts_in_s,
+            "ends_in_s": starts_in_s + 60 * said["duration"]["number"],
+        }
+        self.changed()
+        return _json(self._frame(version))
+
+    def _free(self, version: str, name: str) -> Response:
+        if self.reservations.pop(name, None) is None:
+            return self._error(version, 2053, "Requested reservation is invalid")
+        self.changed()
+        return _json(self._frame(version))
+
+    def _error(self, version: str, number: int, text: str) -> Response:
+        """An error as this version tells it."""
+        key = "errno" if version < "v0.0.39" else "error_number"
+        return _json(self._frame(version) | {"errors": [{key: number, "error": text}]}, 500)
 
 
 def _number(version: str, value: int | None) -> Any:
@@ -348,6 +386,7 @@ def _job(version: str, job: FakeJob, now: int) -> dict[str, Any]:
         "array_task_id": _number(version, None),
         "array_task_string": job.array_tasks,
         "het_job_id": _number(version, 0),
+        "admin_comment": job.admin_comment,
     }
 
 

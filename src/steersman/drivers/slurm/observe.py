@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from msgspec import Struct
 
 from steersman.drivers.api import DriverContext, Observation
+from steersman.drivers.slurm.act import SlurmOperations
+from steersman.drivers.slurm.changes import Changes
 from steersman.drivers.slurm.client import RestCluster
 from steersman.drivers.slurm.commands import CommandCluster
 from steersman.drivers.slurm.entities import SOURCE_TYPE, Fragments, Translator
@@ -14,6 +17,7 @@ from steersman.drivers.slurm.options import API_VERSIONS, SlurmOptions
 from steersman.drivers.slurm.picture import Picture
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
+from steersman.kinds.step import StepHandler
 
 LOOK_SHARE = 0.85
 """Share of the source's time-out that asking may take; telling has what is left of it."""
@@ -35,8 +39,14 @@ class SlurmDriver:
         self._context = context
         self._rest = RestCluster(options, context) if options.url else None
         self._commands = CommandCluster(options, context)
+        changes = Changes(options, context.clock, self._rest, self._commands)
+        self._operations = SlurmOperations(changes, context.clock)
         self._translator = Translator(options, context)
         self._seen: dict[EntityType, dict[EntityKey, frozenset[str]]] = {}
+
+    def operations(self) -> Mapping[str, StepHandler]:
+        """What it can do to its cluster; see docs/reference/drivers/slurm.md."""
+        return self._operations.handlers()
 
     @property
     def _cluster(self) -> RestCluster | CommandCluster:

@@ -97,6 +97,14 @@ class SlurmOptions(WebAccess, frozen=True, kw_only=True, forbid_unknown_fields=T
         return bool(self.url) and self.via != "commands"
 
     @property
+    def acts_by_commands(self) -> bool:
+        """Whether Slurm's commands may change something: without a url, or where they are configured beside
+        it. Those that PATH has beside a url may be another cluster's."""
+        return self.via == "commands" or (
+            self.via == "auto" and bool(not self.url or self.bin or self.slurm_conf)
+        )
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Beginnings of reasons that a program wrote, in lower case."""
         return tuple(reason.lower() for reason in (*AUTOMATIC_REASONS, *self.automatic_reasons))

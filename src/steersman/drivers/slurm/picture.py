@@ -71,6 +71,7 @@ class JobSeen(Struct, frozen=True, kw_only=True):
     array_tasks: str | None = None
     het_job_id: int | None = None
     reservation: str | None = None
+    admin_comment: str | None = None
 
 
 class PartitionSeen(Struct, frozen=True, kw_only=True):

@@ -106,6 +106,7 @@ class _Job(Struct):
     array_task_string: Any = None
     het_job_id: Any = None
     resv_name: Any = None
+    admin_comment: Any = None
 
 
 class _Partition(Struct):
@@ -157,15 +158,31 @@ def unchanged(said: Said) -> bool:
     return False
 
 
-def faults(said: Said) -> list[str]:
-    """Errors that it tells, in words; not that nothing changed."""
-    told: list[str] = []
+class Fault(Struct, frozen=True):
+    """An error that an answer tells. `number` is Slurm's, None where it has none."""
+
+    text: str
+    number: int | None
+
+
+def errors_of(said: Said) -> list[Fault]:
+    """Errors that it tells; not that nothing changed."""
+    told: list[Fault] = []
     for error in _objects(said.errors):
         number = values.count_of(error.get("error_number", error.get("errno")))
         if number in (0, NO_CHANGE):
             continue
-        text = str(error.get("description") or error.get("error") or "an error without words")
-        told.append(text[:200] if number is None else f"{text[:200]} ({number})")
+        texts = [error.get("description"), error.get("error")]
+        words = dict.fromkeys(str(text) for text in texts if text)
+        told.append(Fault(": ".join(words)[:200] or "an error without words", number))
+    return told
+
+
+def faults(said: Said) -> list[str]:
+    """Errors that it tells, in words; not that nothing changed."""
+    told = [
+        fault.text if fault.number is None else f"{fault.text} ({fault.number})" for fault in errors_of(said)
+    ]
     return told[:LINES_MAX]
 
 
@@ -314,6 +331,7 @@ def _job(job: _Job, found: Listing[Any]) -> JobSeen:
         array_tasks=tasks,
         het_job_id=values.count_of(job.het_job_id) or None,
         reservation=values.text_of(job.resv_name),
+        admin_comment=values.text_of(job.admin_comment),
     )
 
 

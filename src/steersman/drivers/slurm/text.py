@@ -224,6 +224,7 @@ def _job(job_id: int, record: dict[str, str], found: Listing[JobSeen]) -> JobSee
         array_tasks=values.text_of(record.get("ArrayTaskId")),
         het_job_id=values.count_of(record.get("HetJobId")),
         reservation=values.text_of(record.get("Reservation")),
+        admin_comment=values.text_of(record.get("AdminComment")),
     )
 
 
