@@ -296,6 +296,26 @@ def test_node_exporter_is_one_node_by_its_own_name() -> None:
     assert not [name for name in fragment.fields if name.startswith("_")]
 
 
+NETWORK = """\
+node_network_receive_errs_total{{device="eth0"}} {in_errors}
+node_network_transmit_errs_total{{device="eth0"}} {out_errors}
+node_network_receive_drop_total{{device="eth0"}} {in_drops}
+node_network_transmit_drop_total{{device="eth0"}} {out_drops}
+node_network_receive_packets_total{{device="eth0"}} {packets}
+node_network_transmit_packets_total{{device="eth0"}} {packets}
+node_network_receive_errs_total{{device="lo"}} {packets}
+"""
+
+
+@pytest.mark.parametrize("where", ["in_errors", "out_errors", "in_drops", "out_drops"])
+def test_each_way_to_lose_a_packet_counts_and_packets_of_both_ways(where: str) -> None:
+    pages = Pages(open_mapping("node-exporter"))
+    none = dict.fromkeys(("in_errors", "out_errors", "in_drops", "out_drops", "packets"), 0)
+    pages.read(NETWORK.format(**none))
+    fields = pages.one(NETWORK.format(**{**none, "packets": 1000, where: 80})).fields
+    assert fields["network_error_rate"] == pytest.approx(0.04)
+
+
 def test_without_its_name_a_node_is_the_endpoint() -> None:
     assert Pages(open_mapping("node-exporter")).one("node_load1 1\n").entity_id == "n1:9100"
 
