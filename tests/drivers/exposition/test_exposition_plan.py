@@ -379,6 +379,55 @@ def test_a_metric_that_was_renamed_is_drift() -> None:
     assert pages.read(page).drift == []
 
 
+def test_a_count_of_what_happened_lately_that_left_is_no_drift() -> None:
+    pages = Pages(open_mapping("dcgm"))
+    page = 'DCGM_FI_DEV_GPU_TEMP{UUID="GPU-1"} 50\n'
+    lately = 'DCGM_EXP_XID_ERRORS_COUNT{UUID="GPU-1",xid="31"} 1\n'
+    lately += 'DCGM_EXP_CLOCK_EVENTS_COUNT{UUID="GPU-1",clock_event="sw_thermal"} 1\n'
+    assert pages.read(page + lately).drift == []
+    assert pages.read(page).drift == []
+
+
+ENERGY = """\
+DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{UUID="GPU-1"}} {millijoules}
+DCGM_FI_DEV_THERMAL_VIOLATION{{UUID="GPU-1"}} {nanoseconds}
+"""
+
+
+def collected(number: int, held_share: float = 0.0) -> str:
+    """The page of the n-th collection, 30 s apart, of a GPU that draws 700 W."""
+    held_ns = round(number * 30e9 * held_share)
+    return ENERGY.format(millijoules=10**12 + number * 30 * 700_000, nanoseconds=held_ns)
+
+
+def test_rates_of_an_exporter_that_collects_more_seldom_than_it_is_asked() -> None:
+    """Three looks at each collection: not two rates of zero and one that is three times too high."""
+    pages = Pages(open_mapping("dcgm"))
+    told = [pages.one(collected(look // 3, 0.2)).fields for look in range(9)]
+    assert all("power_average_watts" not in fields for fields in told[:3]), "one collection is no rate"
+    assert [fields["power_average_watts"] for fields in told[3:]] == [pytest.approx(700.0)] * 6
+    assert [fields["thermal_throttled"] for fields in told[3:]] == [pytest.approx(0.2)] * 6
+
+
+def test_a_share_that_was_seen_in_too_short_a_time_is_all_of_it() -> None:
+    pages = Pages(open_mapping("dcgm"))
+    pages.read(collected(0, 0.5))
+    read = pages.read(collected(1, 0.5))  # 15 s, seen within 10 s
+    assert read.warnings == []
+    assert read.fragments[0].fields["thermal_throttled"] == 1.0
+    far = pages.read(collected(4, 0.5))  # 45 s within 10 s is no matter of when it was looked
+    assert "thermal_throttled" not in far.fragments[0].fields
+    assert far.warnings != []
+
+
+def test_numbers_that_stand_still_for_long_are_not_a_rate_for_ever() -> None:
+    pages = Pages(open_mapping("dcgm"))
+    pages.read(collected(0))
+    assert pages.one(collected(1)).fields["power_average_watts"] == pytest.approx(2100.0)
+    still = [pages.one(collected(1)).fields["power_average_watts"] for _ in range(10)]
+    assert still == [pytest.approx(2100.0)] * 9 + [0.0]
+
+
 def test_labels_longer_than_anything_takes_cost_their_entity_alone() -> None:
     pages = Pages(open_mapping("dcgm"))
     read = pages.read(

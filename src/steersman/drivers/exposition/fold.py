@@ -33,6 +33,10 @@ LEAST_BLANK = float(0x7FFFFFF0)
 ITEMS_MAX = 256
 """Items of a field that is a mapping."""
 
+PACE_SLACK = 2.0
+"""How far a rate may be over its field's bound because of when it was looked: what an exporter collected in
+30 s is seen between 15 s and 45 s later by one who looks every 15 s."""
+
 _BOOLS = {"true": True, "false": False}
 
 
@@ -71,6 +75,11 @@ class Fold:
         self._alone = not (rule.key or rule.kind == "count")
         self.names = (rule.field,)
         """The fields that it may fill."""
+        self._rates: dict[int, float] = {}
+        self.again = False
+        """Whether the page shows once more what was collected for the last one."""
+        paced = rule.kind == "counter" and mapping.repeats_s > 0
+        self._high = spec.high if paced and spec is not None else None
         self.from_zero = rule.from_zero
         self.since_s: float | None = None
         """When its entity was last on a page; only kept where it counts from zero."""
@@ -87,6 +96,7 @@ class Fold:
             del self.members[index]
             self._places.pop(index, None)
             self._before.pop(index, None)
+            self._rates.pop(index, None)
         return not self.members
 
     def fill(
@@ -98,6 +108,8 @@ class Fold:
             return
         if self._alone and len(self.members) == 1:  # most folds are the rate or the word of one series
             (value,) = values.values()
+            if self._high is not None:
+                value = self._seen_late(value, self._high)
             cast = value if self._plain else self._cast(value, drift)
             if cast is not None:
                 fields[self._rule.field] = cast
@@ -112,7 +124,10 @@ class Fold:
                 key: _combine(self._rule, items) for key, items in list(found.items())[:ITEMS_MAX] if key
             }
             return
-        value = self._cast(_combine(self._rule, next(iter(found.values()))), drift)
+        number = _combine(self._rule, next(iter(found.values())))
+        if self._high is not None:
+            number = self._seen_late(number, self._high)
+        value = self._cast(number, drift)
         if value is not None:
             fields[self._rule.field] = value
 
@@ -152,6 +167,8 @@ class Fold:
     def _rate(self, index: int, value: float, at_s: float) -> float | None:
         """Per second since the last page. A counter that fell was reset, and counts from zero since then; a
         gauge may fall."""
+        if self.again:
+            return self._rates.get(index)
         before = self._before.get(index)
         if before is not None and before[1] >= at_s:
             return None  # the same sample again, or time that stood still
@@ -161,7 +178,13 @@ class Fold:
             return value / (at_s - self.since_s) if known and self.since_s is not None else None
         reset = value < before[0] and self._rule.kind == "counter"
         grown = value if reset else value - before[0]
-        return grown / (at_s - before[1])
+        self._rates[index] = grown / (at_s - before[1])
+        return self._rates[index]
+
+    @staticmethod
+    def _seen_late(rate: float, high: float) -> float:
+        """A rate that is over its bound because of when it was looked, on the bound."""
+        return high if high < rate <= PACE_SLACK * high else rate
 
     def _cast(self, value: float, drift: list[str]) -> Any:
         if self._rule.words:

@@ -82,6 +82,7 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
       else the largest counts, once, before `combine`.
     - `from_zero`: a counter whose series its first event makes: one that was not on the last page has counted
       from zero since then. Without it a series' first page gives no rate.
+    - `passing`: its series come and go with what they count, so that there is none any more is no drift.
     - `words`: a text field's word for each number; `"true"` and `"false"` for a field that is one of both.
     - `at_least`: a smaller value means that nothing is known, and neither is what it would be combined into.
     - `query`, `stamp`: expressions in PromQL, for a Prometheus-compatible API alone: the values, and the time
@@ -98,6 +99,7 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     combine: Combine = "last"
     copies: Annotated[list[str], Meta(max_length=8)] = msgspec.field(default_factory=list[str])
     from_zero: bool = False
+    passing: bool = False
     key: str = ""
     quantiles: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     fields: dict[str, str] = msgspec.field(default_factory=dict[str, str])
@@ -139,13 +141,20 @@ class Variable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mapping(Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole table. `blanks: dcgm` takes DCGM's numbers for "no value" out."""
+    """A whole table.
+
+    - `blanks: dcgm` takes DCGM's numbers for "no value" out.
+    - `repeats_s`: for an exporter that collects at a pace of its own. An entity on whose series nothing moved
+      for no longer than this was not collected anew: its rates stay what they were and are taken from one
+      collection to the next. 0: each page is new.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     entities: dict[str, EntityRule]
     metrics: Annotated[list[MetricRule], Meta(max_length=METRICS_MAX)]
     source_type: str = "openmetrics"
     blanks: Literal["none", "dcgm"] = "none"
+    repeats_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     variables: dict[str, Variable] = msgspec.field(default_factory=dict[str, Variable])
     derive: list[Derived] = msgspec.field(default_factory=list[Derived])
 

@@ -89,13 +89,13 @@ class _Target:
     """One entity as one set of kept labels shows it, and which series fill its fields.
 
     `steps` are the fields that only serve a calculation. `late_ids`, `late_labels` and `late_texts` are what
-    waits for a variable of the page.
+    waits for a variable of the page. `shown` and `moved_at_s` are its values as they last changed, and when.
     """
 
     __slots__ = (
         "_derived", "_texts_put", "bounds", "counts_from_zero", "flags", "floats", "folds", "ids", "labels",
-        "late_ids", "late_labels", "late_texts", "mapping", "outcomes", "read_at_s", "rule", "steps", "texts",
-        "wholes",
+        "late_ids", "late_labels", "late_texts", "mapping", "moved_at_s", "outcomes", "read_at_s", "rule",
+        "shown", "steps", "texts", "wholes",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,8 @@ class _Target:
         self._texts_put: tuple[dict[str, str], dict[str, Any]] = ({}, {})
         self.counts_from_zero = False
         self.read_at_s: float | None = None
+        self.shown: list[float | None] = []
+        self.moved_at_s = 0.0
         self.floats = _Direct()
         self.wholes = _Direct()
         self.steps = _Direct()
@@ -148,6 +150,16 @@ class _Target:
             self._texts_put = put, _typed(self.rule.type, put)
         return {**self.texts, **self._texts_put[1]}
 
+    def repeats(self, numbers: list[float | None], at_s: float) -> bool:
+        """Whether this page shows what was collected for the last one, as far as that can be told."""
+        indices = [*self.direct(), *(index for fold in self.folds.values() for index in fold.members)]
+        found = [numbers[index] for index in indices]
+        shown = [value if value is not None and value - value == 0.0 else None for value in found]
+        if shown == self.shown and at_s - self.moved_at_s <= self.mapping.repeats_s:
+            return True
+        self.shown, self.moved_at_s = shown, at_s
+        return False
+
     def direct(self) -> list[int]:
         """The numbers of all series that go into their field one to one."""
         return [i for items in (self.floats, self.wholes, self.steps, self.flags) for i in items.indices]
@@ -181,6 +193,7 @@ class Plan:
         self._names: dict[int, str] = {}
         self._shared: dict[Any, Any] = {}
         self._seen: set[str] = set()
+        self._passing: set[str] = set()
         self._lost: list[str] = []
         self._samples = -1
         self._found: dict[tuple[int, str, str], tuple[dict[str, str], _Target | None]] = {}
@@ -195,6 +208,8 @@ class Plan:
                 for metric in rule.metric:
                     name = f"{metric}_bucket" if rule.kind == "histogram" else metric
                     self._rules.setdefault(name, []).append((number, mapping, rule))
+                    if rule.passing:
+                        self._passing.add(name)
             for name, variable in mapping.variables.items():
                 self._wanted_variables.setdefault(variable.metric, []).append((f"@{name}", variable.label))
 
@@ -257,7 +272,7 @@ class Plan:
         if self._one_page and page.samples != self._samples:
             self._samples = page.samples
             present = {name for index, name in self._names.items() if page.numbers[index] is not None}
-            self._seen |= present
+            self._seen |= present - self._passing
             self._lost = sorted(self._seen - present) if present else []
         return self._lost
 
@@ -426,6 +441,11 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
             for fold in target.folds.values():
                 if isinstance(fold, Fold) and fold.from_zero:
                     fold.since_s = target.read_at_s
+        if target.mapping.repeats_s and not page.stamps:
+            again = target.repeats(numbers, at_s)
+            for fold in target.folds.values():
+                if isinstance(fold, Fold):
+                    fold.again = again
         for fold in target.folds.values():
             fold.fill(folded, page, at_s, blanks, read.drift)
         for name in [name for name in folded if name[0] == "_"]:
