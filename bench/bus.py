@@ -1,23 +1,18 @@
-"""The state bus: merge rate against plain dicts, and what a big fleet costs in memory and CPU.
+"""The state bus: merge rate against plain dicts.
 
 Merge rate: the same decoded fragments of 6 fields, in the same run and process, pass by pass in turn: into
 the bus (provenance, staleness by source, revisions, change log and history kept), into a per-field
 last-writer-wins merge over plain dicts as a competent engineer would write it, and into the barest variant,
 `dict.update`, which keeps nothing but the value.
 
-Fleet: a child process of its own holds 100,000 GPUs and 12,500 nodes and is fed a round of JSON every 10 s of
-a clock that is advanced by hand, with all that goes with it: decoding, cleaning, merging, ageing, history,
-one subscriber that reads every change, and a checkpoint a minute. CPU time is the process's own.
+What a fleet costs in a running plane is `bench.fleet`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,35 +21,22 @@ from typing import Any
 import msgspec
 
 from bench.figure import Figure
-from steersman.kernel.clock import ManualClock
-from steersman.kernel.ids import seeded_rng
 from steersman.kinds.entity import EntityType
-from steersman.kinds.fields import clean_fields
 from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
-from steersman.state.checkpoint import Checkpoint
-from steersman.state.sources import SourceInfo
-from steersman.store.memory import MemoryStore
 
 GPUS = 100_000
-NODES = 12_500
 GPUS_PER_NODE = 8
 CADENCE_S = 10.0
 BATCH = 1_000
 PASSES = 5
-ROUNDS = 12
-CHUNKS = 10
-"""A round comes in so many parts, a second apart, as sources spread by jitter would bring it."""
-CHECKPOINT_EVERY_ROUNDS = 6
-
-PARTS: tuple[str, ...] = ("intake", "ageing", "feed", "checkpoint")
 
 Merge = Callable[[list[StateFragment]], object]
 
 
 async def measure() -> list[Figure]:
     """All figures of the bus."""
-    return [*_merge_rates(), *await _fleet()]
+    return _merge_rates()
 
 
 def _merge_rates() -> list[Figure]:
@@ -172,14 +154,15 @@ def _gpu_fragments(number: int) -> list[StateFragment]:
             entity_type=EntityType.GPU,
             entity_id=f"GPU-{i:08x}",
             observed_at=at,
-            fields=_gpu_fields(i, number),
+            fields=gpu_fields(i, number),
             labels={"cluster": "hpc-1", "node": f"n{i // GPUS_PER_NODE:05d}"},
         )
         for i in range(GPUS)
     ]
 
 
-def _gpu_fields(i: int, number: int) -> dict[str, Any]:
+def gpu_fields(i: int, number: int) -> dict[str, Any]:
+    """What a GPU says in a round."""
     return {
         "gpu_utilization": (i + number) % 100 / 100,
         "gpu_memory_used": 1_000_000_000 + i * 4096 + number,
@@ -195,114 +178,7 @@ def _renamed(fragment: StateFragment) -> StateFragment:
     return msgspec.structs.replace(fragment, source="prometheus", source_type="prometheus", fields=fields)
 
 
-async def _fleet() -> list[Figure]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.bus", stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the fleet process ended with {process.returncode}")
-    told: dict[str, float] = json.loads(out)
-    fleet = f"{GPUS:,} GPUs and {NODES:,} nodes"
-    parts = ", ".join(f"{name} {told[name]:.3f}" for name in PARTS)
-    return [
-        Figure("fleet: CPU at a cadence of 10 s", told["cores"], "cores", "<=0.7", f"{fleet}; {parts}"),
-        Figure("fleet: memory", told["rss_gib"], "GiB", "<=2", f"{fleet}; peak resident size of the process"),
-        Figure(
-            "fleet: longest hold of the loop by a checkpoint",
-            told["checkpoint_hold_ms"],
-            "ms",
-            "",
-            "wall time between two turns of the event loop during a save, on this machine",
-        ),
-    ]
-
-
-def _round_json(number: int, at: datetime) -> list[bytes]:
-    """One round of the fleet as JSON, in chunks: what drivers or pushes would bring."""
-    stamp = at.isoformat()
-    items: list[dict[str, Any]] = [
-        {
-            "source_type": "dcgm",
-            "source": "gpus",
-            "entity_type": "gpu",
-            "entity_id": f"GPU-{i:08x}",
-            "observed_at": stamp,
-            "fields": _gpu_fields(i, number),
-            "labels": {"cluster": "hpc-1", "node": f"n{i // GPUS_PER_NODE:05d}"},
-        }
-        for i in range(GPUS)
-    ]
-    items += [
-        {
-            "source_type": "node-exporter",
-            "source": "nodes",
-            "entity_type": "node",
-            "entity_id": f"n{i:05d}",
-            "observed_at": stamp,
-            "fields": {
-                "cpu_utilization": (i + number) % 100 / 100,
-                "memory_utilization": 0.5,
-                "gpu_count": GPUS_PER_NODE,
-                "load_1m": float(i % 64),
-                "disk_utilization": 0.4,
-                "network_error_rate": 0.0,
-            },
-            "labels": {"cluster": "hpc-1"},
-        }
-        for i in range(NODES)
-    ]
-    size = -(-len(items) // CHUNKS)
-    return [msgspec.json.encode(items[i : i + size]) for i in range(0, len(items), size)]
-
-
-class _FleetRun:
-    """The child's work, with CPU time kept apart by part."""
-
-    def __init__(self, store: MemoryStore, clock: ManualClock) -> None:
-        self.clock = clock
-        self.bus = StateBus(clock)
-        for name, source_type in (("gpus", "dcgm"), ("nodes", "node-exporter")):
-            self.bus.declare_source(SourceInfo(name, source_type, CADENCE_S))
-        self.checkpoint = Checkpoint(self.bus, store, clock)
-        self.reader = self.bus.subscribe()
-        self.decoder = msgspec.json.Decoder(list[StateFragment])
-        self.cpu = dict.fromkeys(PARTS, 0.0)
-        self.hold_s = 0.0
-
-    async def round(self, number: int) -> None:
-        for chunk in _round_json(number, self.clock.now()):
-            self._timed("intake", lambda chunk=chunk: self._take(chunk))
-            self._timed("ageing", self._age)
-            self._timed("feed", self._read)
-            self.clock.advance(CADENCE_S / CHUNKS)
-        if number % CHECKPOINT_EVERY_ROUNDS == 0:
-            before = time.process_time()
-            self.hold_s = max(self.hold_s, await _longest_hold(self.checkpoint.save()))
-            self.cpu["checkpoint"] += time.process_time() - before
-
-    def _timed(self, part: str, work: Callable[[], None]) -> None:
-        before = time.process_time()
-        work()
-        self.cpu[part] += time.process_time() - before
-
-    def _take(self, chunk: bytes) -> None:
-        fragments = self.decoder.decode(chunk)
-        for fragment in fragments:
-            clean_fields(fragment.entity_type, fragment.fields)
-        self.bus.put_many(fragments)
-
-    def _age(self) -> None:
-        while self.bus.sweep() >= 500:
-            pass
-
-    def _read(self) -> None:
-        self.bus.flush()
-        while self.reader.poll() is not None:
-            pass
-
-
-async def _longest_hold(save: Any) -> float:
+async def longest_hold(save: Any) -> float:
     """Await it beside a task that does nothing but take turns; the longest wait between two of its turns."""
     longest = 0.0
     done = False
@@ -321,22 +197,3 @@ async def _longest_hold(save: Any) -> float:
     done = True
     await turns
     return longest
-
-
-async def _child() -> dict[str, float]:
-    clock = ManualClock(datetime.now(UTC))
-    async with MemoryStore(clock=clock, rng=seeded_rng(1)) as store:
-        run = _FleetRun(store, clock)
-        await run.round(0)
-        gc.collect()
-        gc.freeze()  # as the program does once the fleet is in memory
-        run.cpu = dict.fromkeys(run.cpu, 0.0)
-        for number in range(1, ROUNDS + 1):
-            await run.round(number)
-    cpu = {part: seconds / (ROUNDS * CADENCE_S) for part, seconds in run.cpu.items()}
-    rss_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    return {**cpu, "cores": sum(cpu.values()), "rss_gib": rss_gib, "checkpoint_hold_ms": run.hold_s * 1000}
-
-
-if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_child())))

@@ -356,6 +356,35 @@ async def test_a_big_observation_lets_others_run_between_slices() -> None:
     assert len(world.bus) == 20_001
 
 
+async def test_a_big_whole_picture_lets_others_run_while_it_finds_what_is_gone() -> None:
+    """Goal: also looking through the fleet and forgetting thousands is done in slices, not at one go."""
+    driver = ScriptedDriver()
+    fragments = [node_fragment(f"n{n:05d}") for n in range(20_000)]
+
+    async def whole() -> Observation:
+        return Observation(fragments, whole=(EntityType.NODE,))
+
+    asked = asyncio.Event()
+
+    async def fewer() -> Observation:
+        asked.set()
+        return Observation([node_fragment(f"n{n:05d}") for n in range(10)], whole=(EntityType.NODE,))
+
+    driver.script = whole
+    turns = 0
+    async with observing(source_of("a", driver, 10.0, timeout_s=5.0)) as world:
+        await asyncio.sleep(5)
+        driver.script = fewer
+        await asked.wait()
+        while len(world.bus) > 11:
+            turns += 1
+            await asyncio.sleep(0)
+        assert {entity.entity_id for entity in world.bus.entities(EntityType.NODE)} == {
+            f"n{n:05d}" for n in range(10)
+        }
+    assert turns > 100
+
+
 async def test_stopping_in_the_middle_marks_no_source_as_down_and_closes_all() -> None:
     hanging, good = ScriptedDriver(), ScriptedDriver()
     hanging.script = hanging.hang

@@ -17,7 +17,7 @@ of intake's own knowledge; a heartbeat of the source `steersman` says that intak
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ from steersman.kernel.tasks import ALWAYS, Supervisor, TasksLeft, ended_within
 from steersman.kinds.entity import EntityKey
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.settings import CONCURRENCY, OWN_SOURCE
-from steersman.observe.inlet import SLICE_MAX, Inlet, salvaged, slices
+from steersman.observe.inlet import Inlet, salvaged, slices
 from steersman.observe.judge import STUCK, UP, Record, SourceHealth, shortened
 from steersman.observe.registry import Source
 from steersman.state.outcome import REFUSED
@@ -54,6 +54,9 @@ BLOCK_MAX_S = 0.25
 """A step longer than this holds up everybody: the driver is named for it."""
 FRAGMENTS_MAX = 500_000
 """More in one observation is an error in the driver or its system."""
+FORGET_SLICE = 100
+SEARCH_SLICE = 5_000
+"""Entities that are forgotten, or only looked at, in one go: some 2 ms, as `SLICE_MAX`."""
 WARNINGS_MAX = 20
 HEARTBEAT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
@@ -324,20 +327,23 @@ class _Round:
         for line in drift:
             inlet.drifted(self.source.name, shortened(line))
         refused = 0
-        ready = self._checked(seen.fragments, drift)
-        first = True
-        for part in slices(ready):
-            if not first:
+        self._check_kinds(seen.fragments)
+        ready: list[StateFragment] = []
+        for part in slices(seen.fragments):
+            if ready:
                 await clock.sleep(0)  # others first
-            first = False
-            for outcome in inlet.take(part):
+            checked = self._checked(part, drift)
+            ready += checked
+            for outcome in inlet.take(checked):
                 if outcome.verdict == REFUSED:
                     refused += 1
                     if refused == 1 and outcome.error is not None:
                         warnings.append(f"refused: {outcome.error.detail}")
-        gone = [*seen.gone, *[key async for key in self._unspoken(seen, ready)]]
-        for key in gone:
+        gone = [*seen.gone, *(await self._unspoken(seen, ready))]
+        for count, key in enumerate(gone, 1):
             inlet.forget(key, began_at, self.source.name)
+            if count % FORGET_SLICE == 0:
+                await clock.sleep(0)  # others first
         if refused > 1:
             warnings.append(f"{refused} fragments were refused in all")
         for line in drift:
@@ -349,32 +355,40 @@ class _Round:
         if was != UP:
             _log.info("source_up", source=self.source.name, fragments=len(ready), took_s=round(took_s, 3))
 
-    async def _unspoken(self, seen: Observation, ready: list[StateFragment]) -> AsyncIterator[EntityKey]:
-        """What this source alone told of and, though it has told all there is of that type, does not now."""
-        told = self._told(ready) if seen.whole else set[EntityKey]()
-        for entity_type in seen.whole:
-            known = self._intake.inlet.bus.entities(entity_type, scope=self.source.scope)
-            for count, entity in enumerate(known, 1):
-                key = EntityKey(entity.entity_type, entity.scope, entity.entity_id)
-                if key not in told and tuple(entity.sources) == (self.source.name,):
-                    yield key
-                if count % SLICE_MAX == 0:
-                    await self._intake.clock.sleep(0)  # others first
+    async def _unspoken(self, seen: Observation, ready: list[StateFragment]) -> list[EntityKey]:
+        """What this source alone told of and, though it has told all there is of that type, does not now; in
+        order. It looks at what the bus holds and makes no picture of it: the fleet is looked through."""
+        if not seen.whole:
+            return []
+        name, scope, clock = self.source.name, self.source.scope, self._intake.clock
+        told: set[EntityKey] = set()
+        for part in slices(ready):
+            told.update(self._intake.inlet.names.entity(fragment) for fragment in part)
+            await clock.sleep(0)  # others first
+        found: list[EntityKey] = []
+        for count, cell in enumerate(self._intake.inlet.bus.cells(), 1):
+            if count % SEARCH_SLICE == 0:
+                await clock.sleep(0)
+            if cell.scope != scope or cell.entity_type not in seen.whole:
+                continue
+            layers = cell.layers
+            if layers and all(layer.source.name == name for layer in layers) and cell.key not in told:
+                found.append(cell.key)
+        return sorted(found)
 
-    def _told(self, fragments: list[StateFragment]) -> set[EntityKey]:
-        """The entities that it told of, under whatever name."""
-        return {self._intake.inlet.names.entity(fragment) for fragment in fragments}
+    def _check_kinds(self, fragments: list[StateFragment]) -> None:
+        """Refuse an observation with anything else among its fragments, before any of them lands."""
+        for given in cast("list[Any]", fragments):  # a foreign driver may return anything
+            if not isinstance(given, StateFragment):
+                raise DriverFault(
+                    f"driver {self.source.driver_name} returned {type(given).__name__} as a fragment"
+                )
 
     def _checked(self, fragments: list[StateFragment], drift: list[str]) -> list[StateFragment]:
         """The fragments with clean fields and in this source's own name."""
         name = self.source.name
         checked: list[StateFragment] = []
         for fragment in fragments:
-            given: Any = fragment  # a foreign driver may return anything
-            if not isinstance(given, StateFragment):
-                raise DriverFault(
-                    f"driver {self.source.driver_name} returned {type(given).__name__} as a fragment"
-                )
             clean, lines = salvaged(fragment, self._intake.inlet.surprised)
             if lines and len(drift) < WARNINGS_MAX:
                 drift += lines
