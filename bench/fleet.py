@@ -49,7 +49,7 @@ from steersman.state.checkpoint import Checkpoint
 from steersman.state.sources import SourceInfo
 from steersman.store.memory import MemoryStore
 
-ROUNDS = {"fragments": 12, "exposition": 6, "relist": 3}
+ROUNDS: dict[str, int] = {"fragments": 12, "exposition": 6, "relist": 3}
 CHUNKS = 10
 """A round comes in so many parts, a second apart, as sources spread by jitter would bring it."""
 CHECKPOINT_EVERY_ROUNDS = 6
@@ -57,7 +57,7 @@ GONE_EVERY = 100
 """Of a relist, one entity in so many is no longer told of."""
 PAGES = 4
 """Pages of different values that the nodes take in turn."""
-STEPS = ("reading", "intake", "ageing", "feed", "checkpoint")
+STEPS: tuple[str, ...] = ("reading", "intake", "ageing", "feed", "checkpoint")
 
 
 async def measure() -> list[Figure]:
@@ -365,7 +365,8 @@ async def _relist(gpus: int, rounds: int) -> dict[str, float]:
             await done
             return held_s if watched else time.process_time() - began_s
 
-    again, anew = [], []
+    again: list[float] = []
+    anew: list[float] = []
     holds: list[float] = []
     gone = 0
     await tell(Observation(fleet(0), whole=whole), watched=False)
