@@ -18,7 +18,7 @@ from msgspec import structs
 from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.dcgm import DcgmDriver, DcgmOptions
 from steersman.drivers.dcgm.fake import NOT_SUPPORTED, FakeDcgmExporter, FakeGpu, fake_gpus
-from steersman.drivers.dcgm.picture import merged
+from steersman.drivers.dcgm.picture import SPARE_GPUS, Page, Picture, merged
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.entity import EntityKey, EntityType
@@ -426,3 +426,13 @@ async def test_a_real_prometheus_scrapes_the_exporter_in_a_box(
         process.terminate()
         await asyncio.to_thread(process.wait)
         await fake.stop()
+
+
+def test_names_that_change_for_ever_do_not_fill_the_memory() -> None:
+    picture = Picture("dcgm", None, nodes=False)
+    now = SystemClock().now()
+    for page in range(12):
+        fields: dict[str, Any] = {"mig_instance": "1"}
+        gpus = [StateFragment("dcgm", GPU, f"GPU-{page}-{n}/1", now, fields) for n in range(500)]
+        picture.take(Page(gpus, complete=True))
+    assert picture.remembered <= 2 * 500 + SPARE_GPUS

@@ -256,6 +256,33 @@ def test_vllm_in_milliseconds_over_all_engines() -> None:
     assert "latency_p95_ms" not in pages.one(vllm(200, 50)).fields
 
 
+def buckets(fast: int, every: int) -> str:
+    name = 'vllm:e2e_request_latency_seconds_bucket{{model_name="m",le="{}"}} {}\n'
+    return "".join(
+        name.format(bound, count) for bound, count in (("0.1", fast), ("1", every), ("+Inf", every))
+    )
+
+
+def test_a_histogram_that_was_begun_anew_is_so_as_a_whole() -> None:
+    """After a restart a bucket that had few may have more than before, while the others fell."""
+    pages = Pages(open_mapping("vllm"))
+    pages.read(buckets(10, 1000))
+    fields = pages.one(buckets(100, 100)).fields  # all 100 since then took less than 0.1 s
+    assert fields["latency_p95_ms"] == pytest.approx(95.0)
+
+
+def test_rates_come_back_after_time_stamps_went_back_or_away() -> None:
+    pages = Pages(open_mapping("vllm"))
+    line = 'vllm:generation_tokens_total{{model_name="m"}} {} {}\n'
+    now_ms = int(AT.timestamp()) * 1000
+    stamps = [now_ms, now_ms + 10_000, now_ms - 3_600_000, now_ms - 3_590_000, "", "", now_ms]
+    told = [
+        pages.one(line.format(100 * number, stamp)).fields.get("generation_tokens_per_second")
+        for number, stamp in enumerate(stamps)
+    ]
+    assert told == [None, 10.0, None, 10.0, None, 10.0, None]
+
+
 def test_a_bucket_without_a_number_as_bound_disorders_no_others() -> None:
     pages = Pages(open_mapping("vllm"))
     broken = 'vllm:e2e_request_latency_seconds_bucket{{engine="0",model_name="m",le="NaN"}} {}\n'

@@ -16,6 +16,8 @@ from steersman.kinds.fragment import LABEL_CLEAR_PREFIX, StateFragment
 WORKLOAD_LABELS = ("namespace", "pod", "pod_uid", "container", "vgpu", "dra_claim", "dra_claim_namespace")
 """Labels that go with the work and not with the GPU."""
 WORKLOAD_FIELDS = ("assigned_job_id", "assigned_job_ids")
+SPARE_GPUS = 1_000
+"""GPUs and instances that may be remembered beyond twice those of the last page."""
 NODES_MAX = 10_000
 """Nodes that one endpoint may speak for: an exporter speaks for one, a page of many for a fleet."""
 
@@ -41,11 +43,20 @@ class Picture:
         self._parts: dict[EntityKey, str] = {}
         self._had: dict[EntityKey, frozenset[str]] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many GPUs and instances are remembered, at most."""
+        return max(len(self._had), len(self._parts))
+
     def take(self, page: Page) -> Observation:
         """The observation of a page; its `complete` is the page's."""
         gpus = [self._placed(self._cleared(gpu), page) for gpu in merged(page.gpus)]
         seen = Observation(gpus, complete=page.complete, warnings=page.warnings)
         seen.gone = self._gone_parts(gpus, page.complete)
+        if self.remembered > 2 * len(gpus) + SPARE_GPUS:
+            there = {gpu.key for gpu in gpus}
+            self._had = {key: has for key, has in self._had.items() if key in there}
+            self._parts = {key: gpu for key, gpu in self._parts.items() if key in there}
         if self._nodes and page.complete:
             seen.fragments = gpus + self._tell_nodes(gpus)
         return seen

@@ -33,6 +33,9 @@ LEAST_BLANK = float(0x7FFFFFF0)
 ITEMS_MAX = 256
 """Items of a field that is a mapping."""
 
+RATE_SPAN_MAX_S = 86_400.0
+"""Samples that are further apart make no rate: they are of two clocks, or say nothing of now."""
+
 PACE_SLACK = 2.0
 """How far a rate may be over its field's bound because of when it was looked: what an exporter collected in
 30 s is seen between 15 s and 45 s later by one who looks every 15 s."""
@@ -170,9 +173,11 @@ class Fold:
         if self.again:
             return self._rates.get(index)
         before = self._before.get(index)
-        if before is not None and before[1] >= at_s:
+        if before is not None and before[1] == at_s:
             return None  # the same sample again, or time that stood still
         self._before[index] = (value, at_s)
+        if before is not None and not 0 < at_s - before[1] <= RATE_SPAN_MAX_S:
+            return None  # its clock was put back, or its time stamps came or went: begin anew
         if before is None:
             known = self.from_zero and self.since_s is not None and self.since_s < at_s
             return value / (at_s - self.since_s) if known and self.since_s is not None else None
@@ -245,6 +250,8 @@ class Histogram:
         self.names = tuple(rule.quantiles)
         self.members: dict[int, float] = {}
         self._places: dict[int, Place] = {}
+        self._wholes: dict[int, Any] = {}
+        """Which histogram a bucket is of: they are begun anew together."""
         self._before: dict[int, float] = {}
 
     def take(self, index: int, name: str, labels: dict[str, str]) -> None:
@@ -256,12 +263,14 @@ class Histogram:
         if not math.isnan(bound):  # it would be in no order with the others
             self.members[index] = bound
             self._places[index] = _place(self._rule, index, name, labels)
+            self._wholes[index] = name, frozenset(item for item in labels.items() if item[0] != "le")
 
     def forget(self, gone: set[int]) -> bool:
         """Drop buckets; whether none is left."""
         for index in gone & self.members.keys():
             del self.members[index]
             self._places.pop(index, None)
+            self._wholes.pop(index, None)
             self._before.pop(index, None)
         return not self.members
 
@@ -270,15 +279,18 @@ class Histogram:
     ) -> None:
         """Put the quantiles into `fields`, where anything was observed since the last page."""
         grown: dict[int, dict[tuple[float, Any], float]] = {}
+        numbers = page.numbers
+        fell = (index for index, before in self._before.items() if (numbers[index] or 0.0) < before)
+        anew = {self._wholes[index] for index in fell if numbers[index] is not None}
         for index, bound in self.members.items():
-            value = page.numbers[index]
+            value = numbers[index]
             if value is None or not math.isfinite(value):
                 continue
             before = self._before.get(index)
             self._before[index] = value
             if before is not None:
                 rank, original = self._places[index]
-                growth = value - before if value >= before else value
+                growth = value if self._wholes[index] in anew else value - before
                 same = grown.setdefault(rank, {})
                 same[bound, original] = max(same.get((bound, original), 0.0), growth)
         if not grown:
