@@ -41,7 +41,7 @@ chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times
 	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py $(ARGS)
 
 fuzz: setup  ## fuzz what reads text from outside, FUZZ_SECONDS for each of TARGETS (60, all of them)
-	@for target in $${TARGETS:-exposition mappings}; do $(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
+	@for target in $${TARGETS:-exposition mappings slurm_text slurm_words}; do $(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
 
 servers: setup  ## install the servers and the browser that the marked tests use (Debian's need root)
 	@scripts/install-server mlflow

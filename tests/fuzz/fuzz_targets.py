@@ -19,7 +19,22 @@ from steersman.drivers.dcgm.fake import FakeDcgmExporter, fake_gpus
 from steersman.drivers.exposition.mapping import open_mapping
 from steersman.drivers.exposition.plan import Plan
 from steersman.drivers.exposition.series import Page, SeriesCache
+from steersman.drivers.slurm import SlurmOptions
+from steersman.drivers.slurm.entities import Translator
+from steersman.drivers.slurm.hostlist import HostListInvalid, expand_hosts
+from steersman.drivers.slurm.picture import Picture
+from steersman.drivers.slurm.tags import find_tag, read_tag
+from steersman.drivers.slurm.text import (
+    read_controller,
+    read_jobs,
+    read_nodes,
+    read_partitions,
+    read_reservations,
+)
+from steersman.drivers.slurm.tres import gpus_of, parse_gres, parse_tres, slices_of
+from steersman.drivers.slurm.values import duration_s, exit_code_of, memory_bytes, time_of
 from steersman.kinds.fields import check_fields
+from steersman.testing.driver import context
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TABLES = [open_mapping("dcgm"), open_mapping("node-exporter"), open_mapping("vllm")]
@@ -98,6 +113,71 @@ def read_mappings(data: bytes) -> None:
         msgspec.json.encode([read.warnings, read.drift])
 
 
+def read_slurm_text(data: bytes) -> None:
+    """Text of scontrol and sdiag: nothing raises, and what is told of it may stand."""
+    text = data.decode("utf-8", "replace")
+    picture = Picture(
+        nodes=read_nodes(text),
+        jobs=read_jobs(text),
+        partitions=read_partitions(text),
+        reservations=read_reservations(text),
+        controller=read_controller(text, text, text),
+    )
+    for fragment in Translator(SlurmOptions(via="commands"), context()).fragments(picture, AT).told:
+        assert check_fields(fragment.entity_type, fragment.fields) == []
+        msgspec.json.encode(fragment)
+
+
+def read_slurm_words(data: bytes) -> None:
+    """Lists of hosts, GRES, TRES, numbers and our own tags: a list is refused in one way, and written out
+    it is itself; counts are never below 0."""
+    text = data.decode("utf-8", "replace")
+    try:
+        hosts = expand_hosts(text, HOSTS_MAX)
+    except HostListInvalid:
+        pass
+    else:
+        assert len(hosts) == len(set(hosts)) <= HOSTS_MAX
+        assert expand_hosts(",".join(hosts), HOSTS_MAX) == hosts
+    entries = parse_gres(text).entries
+    assert all(entry.count >= 0 for entry in entries)
+    assert (gpus_of(entries) or 0) >= 0
+    slices_of(entries)
+    assert all(count >= 0 for count in parse_tres(text).values())
+    for read in (duration_s, memory_bytes, exit_code_of, time_of):
+        read(text)
+    tag = read_tag(text)
+    if tag is not None and "; " not in text:
+        assert find_tag(text)[1] is not None
+
+
+HOSTS_MAX = 5_000
+_SLURM_LINES = tuple(
+    line.encode()
+    for line in """\
+NodeName=n1 CPUAlloc=1 CPUTot=64 CPULoad=3.25 Gres=gpu:h100:8(S:0-1) NodeAddr=192.0.2.1 OS=Linux 6.1 #1 \
+RealMemory=512000 AllocMem=10 FreeMem=16598 State=MIXED+DRAIN Partitions=main,low \
+BootTime=2026-11-24T06:55:21 GresUsed=gpu:h100:2(IDX:0-1) Reason=bad disk [root@2026-11-24T16:22:13]
+JobId=7 ArrayJobId=7 ArrayTaskId=1-5%2 JobName=train UserId=ada(1) JobState=RUNNING Reason=None \
+Partition=main,low SubmitTime=2026-11-24T16:22:13 TimeLimit=1-02:00:00 NodeList=n[1-3,07-09] NumNodes=3 \
+TRES=cpu=1,mem=10M,node=1,gres/gpu=2 Restarts=1 AdminComment=x; steersman:op e3 k after 0 restarts
+PartitionName=main State=UP Nodes=n[1-3] TotalNodes=3 TotalCPUs=64 MaxTime=UNLIMITED TRES=cpu=1,gres/gpu=8
+ReservationName=r StartTime=2026-11-24T16:22:15 EndTime=2026-11-24T16:32:15 Nodes=n1 Flags=MAINT Users=a
+Slurmctld(primary) at ctl is UP
+Server thread count:  3
+Agent queue size:  0
+""".splitlines(keepends=True)
+)
+_SLURM_SEEDS = (
+    b"n[1-3,07-09],x[1-2]y[3-4]", b"gpu:1g.10gb:21(S:1),gpu:a100:3(IDX:0-1,5)",
+    b"gres/gpu:h100=8,cpu=64,mem=500G", b"1-02:03:04", b"500G", b"0:9", b"2026-11-24T16:22:15",
+    b"steersman:op-1 e3 new firmware (Node/n1) : Kill task failed",
+)  # fmt: skip
+_SLURM_WORDS = (
+    b"NodeName=", b"JobId=", b"State=", b"Reason=", b"(null)", b"N/A", b"4294967294", b"[0-9]",
+    b"(IDX:", b"gpu:", b"gres/", b" e1 ", b"steersman:",
+)  # fmt: skip
+
 _WORDS = (b"# EOF", b"# TYPE ", b'{le="', b"+Inf", b"NaN", b" # {", b'="', b'",', b"\\n", b"<<<NULL>>>")
 _DCGM = FakeDcgmExporter(fake_gpus(1), beside=True).page.encode()
 
@@ -106,4 +186,6 @@ TARGETS: dict[str, Target] = {
     "mappings": Target(
         read_mappings, (*SEEDS, _DCGM), (*_WORDS, b"UUID", b"GPU_I_ID", b"9223372036854775794")
     ),
+    "slurm_text": Target(read_slurm_text, (*_SLURM_LINES, b"".join(_SLURM_LINES)), _SLURM_WORDS),
+    "slurm_words": Target(read_slurm_words, _SLURM_SEEDS, _SLURM_WORDS),
 }

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["steersman.drivers.exposition", "steersman.drivers.dcgm"]):
+with atheris.instrument_imports(
+    include=["steersman.drivers.exposition", "steersman.drivers.dcgm", "steersman.drivers.slurm"]
+):
     from fuzz_targets import TARGETS
 
 

@@ -574,3 +574,37 @@ def test_replicas_that_crash_are_ill_health_of_their_deployment_and_an_ended_job
 )
 def test_a_model_server_and_a_scheduler_at_their_limits(signals: dict[str, Any], health: HealthState) -> None:
     assert verdict(EntityType.SERVICE, up=True, **signals).health is health
+
+
+@pytest.mark.parametrize(
+    ("state", "silent_s", "health"),
+    [
+        ("IDLE+NOT_RESPONDING", 299, DEGRADED),
+        ("IDLE+NOT_RESPONDING", 301, CRITICAL),
+        ("IDLE+NOT_RESPONDING+REBOOT_ISSUED", 301, HEALTHY),
+        ("IDLE+NOT_RESPONDING+POWERED_DOWN", 301, UNKNOWN),
+        ("IDLE", 301, HEALTHY),
+    ],
+)
+def test_a_node_that_long_gives_its_scheduler_no_answer_is_lost(
+    state: str, silent_s: float, health: HealthState
+) -> None:
+    heard = START - timedelta(seconds=silent_s)
+    assert verdict(NODE, scheduler_state=state, heartbeat_at=heard, cpu_utilization=0.1).health is health
+
+
+@pytest.mark.parametrize(
+    ("reason", "intent", "health"),
+    [
+        ("NHC: check_hw_physmem:  Actual RAM size 250 GiB", "automatic", CRITICAL),
+        ("NHC: check_nvsmi_healthmon: GPU 3", "automatic", CRITICAL),
+        ("xid 79 on GPU 3", "automatic", CRITICAL),
+        ("xid 79 on GPU 3", "planned", HEALTHY),
+        ("NHC: check_fs_mount: /scratch not mounted", "automatic", DEGRADED),
+    ],
+)
+def test_a_drain_for_faulty_hardware_is_critical(reason: str, intent: str, health: HealthState) -> None:
+    found = verdict(
+        NODE, scheduler_state="IDLE+DRAIN", drain_reason=reason, drain_intent=intent, cpu_utilization=0.1
+    )
+    assert found.health is health

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from slurm_cluster import PROGRAMS, SlurmCluster
@@ -14,6 +15,8 @@ from steersman.drivers.slurm import SlurmDriver, SlurmOptions
 from steersman.drivers.slurm.entities import drain_intent
 from steersman.drivers.slurm.fake import FakeJob, FakeSlurm
 from steersman.drivers.slurm.options import API_VERSIONS, AUTOMATIC_REASONS
+from steersman.drivers.slurm.shapes import jobs_of, read_said
+from steersman.drivers.web.fake import Request, Response
 from steersman.kernel.clock import ManualClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kinds.entity import EntityType
@@ -146,6 +149,97 @@ def test_who_wants_a_drain() -> None:
     assert drain_intent("new firmware", "ada", reasons) == "planned"
     assert drain_intent("steersman:op-1 e3 new firmware", "root", reasons) == "planned"
     assert drain_intent("xid79", "root", reasons) is None
+
+
+async def test_a_queue_may_be_a_qos_and_one_without_jobs_goes_on_being_told() -> None:
+    fake = await FakeSlurm().start()
+    driver = SlurmDriver(SlurmOptions(url=fake.url, queues="qos"), context())
+    try:
+        first = told(await driver.observe(), OF_THE_MOMENT)
+        assert [key for key in first if key.startswith("queue/")] == ["queue/suite-scope/normal"]
+        assert first["queue/suite-scope/normal"]["active_jobs"] == 1
+        assert first["job/suite-scope/7"]["queue"] == "normal"
+        fake.jobs.clear()
+        fake.changed()
+        later = told(await driver.observe(), OF_THE_MOMENT)
+        assert later["queue/suite-scope/normal"]["active_jobs"] == 0
+    finally:
+        await driver.close()
+        await fake.stop()
+
+
+async def test_status_304_is_no_change_and_only_where_that_was_asked() -> None:
+    fake = await FakeSlurm(("v0.0.44",)).start()
+    driver = SlurmDriver(SlurmOptions(url=fake.url), context())
+    real = fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
+
+    async def answer(request: Request) -> Response:
+        return Response(b"", 304) if "update_time=" in request.path else await real(request)
+
+    fake.web._answer = answer  # type: ignore[attr-defined]
+    try:
+        first = await driver.observe()
+        again = await driver.observe()
+        assert any("update_time=" in one.path for one in fake.web.requests)
+        assert told(again, OF_THE_MOMENT) == told(first, OF_THE_MOMENT)
+        assert again.gone == []
+
+        async def always(request: Request) -> Response:
+            return Response(b"", 304) if "/nodes" in request.path else await real(request)
+
+        fake.web._answer = always  # type: ignore[attr-defined]
+        fresh = SlurmDriver(SlurmOptions(url=fake.url), context())
+        with pytest.raises(SourceError, match="was not asked so"):
+            await fresh.observe()
+        await fresh.close()
+    finally:
+        await driver.close()
+        await fake.stop()
+
+
+async def test_a_node_that_does_not_respond_was_heard_at_the_look_before() -> None:
+    clock = ManualClock(datetime(2026, 5, 4, tzinfo=UTC))
+    fake = await FakeSlurm(clock=clock).start()
+    made = DriverContext("suite-source", "suite-scope", clock, seeded_rng(1), 30.0, 5.0)
+    driver = SlurmDriver(SlurmOptions(url=fake.url), made)
+    begun = clock.now()
+
+    async def look(*state: str) -> dict[str, Any]:
+        fake.nodes["n1"].state = list(state)
+        fake.changed()
+        seen = told(await driver.observe(), set())["node/suite-scope/n1"]
+        clock.advance(60)
+        return seen
+
+    try:
+        assert "heartbeat_at" not in await look("IDLE")
+        assert (await look("IDLE", "NOT_RESPONDING"))["heartbeat_at"] == begun
+        assert (await look("IDLE", "NOT_RESPONDING"))["heartbeat_at"] == begun
+        assert "heartbeat_at" not in await look("IDLE")
+    finally:
+        await driver.close()
+        await fake.stop()
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"nodes": "n[1-2]", "allocated_nodes": {}},  # 21.08
+        {"allocated_nodes": {"0": {"nodename": "n1"}, "1": {"nodename": "n2"}}},
+        {"allocated_nodes": [{"nodename": "n1"}, {"nodename": "n2"}]},  # 22.05
+        {"nodes": "n1,n2", "allocated_cores": 4},  # v0.0.40
+        {"nodes": {"count": 2, "list": "n[1-2]"}},  # v0.0.41
+        {"nodes": {"allocation": [{"name": "n1"}, {"name": "n2"}]}},
+    ],
+)
+def test_a_jobs_nodes_are_read_from_its_resources_in_each_versions_shape(resources: dict[str, Any]) -> None:
+    body = msgspec.json.encode(
+        {"jobs": [{"job_id": 7, "job_state": ["RUNNING"], "job_resources": resources}]}
+    )
+    listing = jobs_of(read_said(body))
+    assert listing.warnings == []
+    assert listing.items[0].nodes == ("n1", "n2")
+    assert listing.items[0].node_count == 2
 
 
 @pytest.mark.real

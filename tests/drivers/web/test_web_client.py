@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 
@@ -156,6 +157,34 @@ async def test_a_unix_socket_is_a_place_too(tmp_path: Path) -> None:
         await client.close()
         server.close()
         await server.wait_closed()
+
+
+async def test_a_source_may_be_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "rest.sock")
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    access = WebAccess(url=f"unix:{path}", token=Secret("hunter2"))
+    client = access.open_client(SystemClock())
+    try:
+        assert (await client.get("/ping", timeout_s=TIMEOUT_S)).body == b"hi"
+        assert asked[0].startswith(b"GET /ping ")
+        assert b"Bearer hunter2" in asked[0]
+        assert (access.socket, access.place, access.instance) == (path, f"unix:{path}", f"unix:{path}")
+        assert "hunter2" not in repr(access)
+    finally:
+        await client.close()
+        server.close()
+        await server.wait_closed()
+    for wrong in ("unix:rest.sock", "unix://host/x", "unix:", "unix:/a\nb"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"url": wrong}, WebAccess)
 
 
 def make_certificates(folder: Path) -> None:

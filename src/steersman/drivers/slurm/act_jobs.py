@@ -16,7 +16,7 @@ from steersman.drivers.slurm.changes import JOB_OVER, JOB_WAITS, NO_SUCH_JOB, un
 from steersman.drivers.slurm.client import SlurmRefused
 from steersman.drivers.slurm.picture import JobSeen
 from steersman.drivers.slurm.steps import Site, done, later, overtaken, refused, rehearsed
-from steersman.drivers.slurm.tags import Tag, find_tag, tag_for
+from steersman.drivers.slurm.tags import JOINT, Tag, find_tag, tag_for
 from steersman.kinds.step import StepCall, StepResult
 
 JOB_ID_MAX = 2**32 - 3
@@ -157,7 +157,7 @@ class Requeue:
         """A mark alone changes nothing, so that a failure leaves nothing open."""
         theirs, _ = find_tag(job.admin_comment)
         tag = tag_for(site.call, f"{site.call.key} after {job.restarts or 0} restarts")
-        comment = f"{theirs}; {tag}" if theirs else str(tag)
+        comment = f"{theirs}{JOINT}{tag}" if theirs else str(tag)
         await site.cluster.mark_job(inputs.id, comment, site.ask_s)
 
     async def _put_back(self, site: Site, inputs: Any, restarts: int) -> StepResult:

@@ -47,6 +47,8 @@ class Translator:
         self._scope = context.scope
         self._labels = {SCOPE_LABEL: context.scope} if context.scope else {}
         self._reasons = options.reasons
+        self._silent: dict[str, datetime] = {}
+        self._looked_at: datetime | None = None
         self._named: dict[str, dict[str, None]] = {"account": {}, "qos": {}}
 
     def key(self, entity_type: EntityType, entity_id: str) -> EntityKey:
@@ -100,9 +102,16 @@ class Translator:
     ) -> Iterable[tuple[EntityType, str, dict[str, Any]]]:
         planned = _reserved(reservations, at)
         has_gpus = any(_has_gpu(node) for node in nodes)
+        silent: dict[str, datetime] = {}
         for node in nodes:
             fields = node_fields(node, has_gpus=has_gpus, reasons=self._reasons)
+            if "NOT_RESPONDING" in node.state.flags:
+                # Slurm does not tell since when: at the last look it still answered, or we did not look yet.
+                silent[node.name] = self._silent.get(node.name) or self._looked_at or at
+                fields["heartbeat_at"] = silent[node.name]
             yield EntityType.NODE, node.name, fields | _planned_fields(planned.get(node.name, ()))
+        if nodes:
+            self._silent, self._looked_at = silent, at
 
     def _queues(
         self, picture: Picture, jobs: Sequence[JobSeen] | None, at: datetime

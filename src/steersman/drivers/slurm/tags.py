@@ -17,6 +17,9 @@ OUR_TAG = "steersman:"
 ADDED = " : "
 """What Slurm puts between a reason and what it adds to it. Our own text never has it."""
 
+JOINT = "; "
+"""What joins the parts of a job's AdminComment."""
+
 _TAG = re.compile(
     r"steersman:(?P<operation>\S{1,256}) e(?P<epoch>\d{1,18})(?![^\s])"
     r"(?: (?P<text>.*?))??(?: \((?P<resource>[^\s()]+/[^()]+)\))?(?P<added> : .*)?",
@@ -73,7 +76,8 @@ def read_tag(reason: str | None) -> Tag | None:
 
 
 def find_tag(comment: str | None) -> tuple[str, Tag | None]:
-    """What of a comment is somebody else's, and the tag behind it."""
-    before, found, behind = (comment or "").rpartition(OUR_TAG)
-    tag = read_tag(f"{OUR_TAG}{behind}") if found else None
-    return (before.removesuffix("; ").strip(), tag) if tag is not None else (comment or "", None)
+    """What of a comment is somebody else's, and the last tag among it; `; ` joins them."""
+    parts = [part for part in (comment or "").split(JOINT) if part.strip()]
+    tags = {index: tag for index, part in enumerate(parts) if (tag := read_tag(part)) is not None}
+    theirs = JOINT.join(part for index, part in enumerate(parts) if index not in tags)
+    return theirs, next(reversed(tags.values()), None)
