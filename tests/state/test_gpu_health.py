@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bus_facts import GPU, NODE, START
 
-from steersman.kinds.entity import HealthState
+from steersman.kinds.entity import EntityType, HealthState
 from steersman.state.health.verdict import health_of
 
 CRITICAL, DEGRADED, WARNING = HealthState.CRITICAL, HealthState.DEGRADED, HealthState.WARNING
@@ -85,6 +85,20 @@ def test_heat_is_judged_by_the_margin_of_the_architecture(
     model: str, margin: float, wanted: HealthState
 ) -> None:
     assert health(model, temperature_margin_celsius=margin) is wanted
+
+
+def test_a_gpu_at_its_power_cap_is_well_whatever_dcgm_warns_of() -> None:
+    """DCGM's power watch warns where the cap held clocks down, as it does on every GPU with much to do."""
+    capped = {"throttle_reasons": ["sw_power_cap"], "power_throttled": 0.9, "health_watches_failed": []}
+    assert health(**capped, health_watches_warned=["POWER"]) is HEALTHY
+    assert health(**capped, health_watches_warned=["POWER", "MEM"]) is WARNING
+    assert health(health_watches_failed=["POWER"]) is DEGRADED
+
+
+def test_a_stage_whose_freshness_its_system_does_not_know_is_not_healthy() -> None:
+    stage = EntityType.DATA_PIPELINE_STAGE
+    assert health_of(stage, {"stage_state": "UNKNOWN"}, START).health is HealthState.UNKNOWN
+    assert health_of(stage, {"stage_state": "HEALTHY"}, START).health is HEALTHY
 
 
 def test_an_absolute_temperature_is_a_weak_signal() -> None:
