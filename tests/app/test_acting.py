@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from steersman.app.acting import guard_facts, open_acting
 from steersman.app.look import StoreMissing, verify_store
@@ -47,6 +48,14 @@ def test_a_guard_sees_what_is_fresh_and_nothing_else() -> None:
     later = guard_facts(bus, node)
     assert "memory_utilization" not in later["entity"]
     assert "health" not in later
+
+
+def test_a_guard_sees_the_machine_of_a_resource_whose_name_bears_its_scope() -> None:
+    clock = ManualClock()
+    bus = StateBus(clock)
+    bus.put(structs.replace(observed(clock, cpu_utilization=0.2), labels={"cluster": "west"}))
+    node = NodeState(id="n1@west", scope="west", lifecycle_table="hpc-default", created_at=clock.now())
+    assert guard_facts(bus, node)["entity"]["cpu_utilization"] == 0.2
 
 
 async def test_bad_files_beside_good_ones_stop_nothing(tmp_path: Path) -> None:

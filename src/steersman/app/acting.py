@@ -257,10 +257,13 @@ def guard_facts(bus: StateBus, state: ResourceState) -> Mapping[str, Any]:
 
     What is stale or missing is left out, which a guard sees as unknown.
     """
+    from steersman.act.managers.sights import observed_id
+
     if not isinstance(state, NodeState):
         return {}
-    entity = bus.get(EntityType.NODE, state.id, state.scope)
-    explanation = bus.explain(EntityType.NODE, state.id, state.scope)
+    name = observed_id(state)
+    entity = bus.get(EntityType.NODE, name, state.scope)
+    explanation = bus.explain(EntityType.NODE, name, state.scope)
     if entity is None or explanation is None or entity.deleted_at is not None:
         return {}
     fresh = {
