@@ -36,9 +36,11 @@ def free_ports(count: int) -> list[int]:
 
 
 class SlurmCluster:
-    """`nodes` virtual nodes n0, n1, ... with eight GPUs of type h100 each, in the partitions main and low."""
+    """`nodes` virtual nodes n0, n1, ... with eight GPUs of type h100 each, in the partitions main and low.
+    Each has 64 cores and 500 GiB, whatever the machine has, unless it is said otherwise."""
 
-    def __init__(self, nodes: int = 3) -> None:
+    def __init__(self, nodes: int = 3, *, cpus: int = 64, memory_mib: int = 512_000) -> None:
+        self._cpus, self._memory_mib = cpus, memory_mib
         self.names = [f"n{index}" for index in range(nodes)]
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -213,8 +215,9 @@ class SlurmCluster:
         for name, port in zip(self.names, self._ports[1:], strict=True):
             (folder / "spool" / name).mkdir()
             lines.append(
-                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 Sockets=2"
-                f" CoresPerSocket=32 ThreadsPerCore=1 RealMemory=512000 Gres=gpu:h100:{GPUS} State=UNKNOWN"
+                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+                f" CPUs={self._cpus} Sockets=1 CoresPerSocket={self._cpus} ThreadsPerCore=1"
+                f" RealMemory={self._memory_mib} Gres=gpu:h100:{GPUS} State=UNKNOWN"
             )
         everyone = ",".join(self.names)
         lines.append(f"PartitionName=main Nodes={everyone} Default=YES MaxTime=INFINITE State=UP")

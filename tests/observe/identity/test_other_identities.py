@@ -157,6 +157,37 @@ def test_tenants_of_one_name_and_different_kinds_never_share_a_key() -> None:
     assert ids(inlet, TENANT) == ["account/ml", "partition/ml"]
 
 
+def test_slurm_and_kubernetes_of_one_scope_are_two_schedulers() -> None:
+    inlet = door()
+    domain = EntityType.SCHEDULER_DOMAIN
+    inlet.take(
+        [
+            said("kubernetes", "prod", 0, domain, domain_type="kubernetes", total_nodes=3),
+            said("slurm", "prod", 0, domain, domain_type="slurm", total_nodes=1),
+        ]
+    )
+    assert ids(inlet, domain) == ["kubernetes/prod", "slurm/prod"]
+    assert inlet.forget(key("prod", domain), at(5), "slurm")
+    assert ids(inlet, domain) == ["kubernetes/prod"]
+
+
+def test_a_tenant_that_its_source_tells_apart_by_its_kind_has_that_once_in_its_name() -> None:
+    inlet = door()
+    inlet.take([said("slurm", "partition:main", 0, TENANT, scope_type="partition", active_workloads=1)])
+    assert ids(inlet, TENANT) == ["partition/main"]
+    inlet.take([said("slurm", "partition:main", 1, TENANT, active_workloads=2)])
+    assert [t.active_workloads for t in inlet.bus.entities(TENANT)] == [2]
+    assert inlet.forget(key("partition:main", TENANT), at(5), "slurm")
+    assert ids(inlet, TENANT) == []
+
+
+def test_the_status_of_a_source_is_no_service_of_its_name() -> None:
+    inlet = door()
+    inlet.take([said("steersman", "source/llama", 0, SERVICE, up=True)])
+    inlet.take([said("vllm", "llama", 0, SERVICE), said("kubernetes", "serving/llama", 0, SERVICE)])
+    assert ids(inlet, SERVICE) == ["serving/llama", "source/llama"]
+
+
 # ---- lives
 
 

@@ -32,9 +32,10 @@ RELEASES = {
 
 
 class FakeNode(Struct, kw_only=True):
-    """One node. `load` is the load average."""
+    """One node. `load` is the load average; its `hostname` is its name where none is given."""
 
     name: str
+    hostname: str = ""
     state: list[str] = field(default_factory=lambda: ["IDLE"])
     reason: str = ""
     reason_by: str = ""
@@ -320,7 +321,8 @@ def _limit(version: str, minutes: int | None) -> Any:
 def _node(version: str, node: FakeNode, now: int) -> dict[str, Any]:
     load = round(node.load * 100) if node.load is not None else None
     said: dict[str, Any] = {
-        "name": node.name, "hostname": node.name, "address": "192.0.2.7", "reason": node.reason,
+        "name": node.name, "hostname": node.hostname or node.name, "address": "192.0.2.7",
+        "reason": node.reason,
         "reason_set_by_user": node.reason_by, "reason_changed_at": _number(version, node.reason_at or None),
         "cpus": node.cpus, "alloc_cpus": node.cpus_allocated, "real_memory": node.memory_mb,
         "alloc_memory": 1000,

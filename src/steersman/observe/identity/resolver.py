@@ -19,7 +19,7 @@ from steersman.kinds.drift import IDENTITY
 from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fields import REFERENCES
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
-from steersman.kinds.settings import IdentitySettings
+from steersman.kinds.settings import OWN_SOURCE, IdentitySettings
 from steersman.observe.identity.evidence import (
     FIELDS_READ,
     JOINED,
@@ -44,7 +44,9 @@ TICK = timedelta(microseconds=1)
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 _log = get_logger("observe.identity")
-_GPU, _NODE, _TENANT = EntityType.GPU, EntityType.NODE, EntityType.TENANT_SCOPE
+_GPU, _NODE = EntityType.GPU, EntityType.NODE
+_TYPED = {EntityType.TENANT_SCOPE: "scope_type", EntityType.SCHEDULER_DOMAIN: "domain_type"}
+"""Types whose ids begin with what the thing is in its system, and the field that says it."""
 _Place = tuple[EntityType, str]
 
 
@@ -120,8 +122,8 @@ class Resolver:
                 self._note_mentions(fragment)
                 if entity_type not in FIELDS_READ:
                     continue
-            elif entity_type not in FIELDS_READ:
-                continue
+            elif entity_type not in FIELDS_READ or fragment.source == OWN_SOURCE:
+                continue  # what the plane says of its own sources is named by it alone
             landed = self._admit(fragment)
             if landed is not fragment:
                 if passed is None:
@@ -158,7 +160,7 @@ class Resolver:
         self._touch(key)
 
     def _admit(self, fragment: StateFragment) -> StateFragment | None:
-        if fragment.entity_type is _TENANT:
+        if fragment.entity_type in _TYPED:
             fragment = self._with_type(fragment)
         key = fragment.key
         book = self._book(key)
@@ -211,10 +213,10 @@ class Resolver:
             del lives[:-ENDED_MAX]
 
     def _with_type(self, fragment: StateFragment) -> StateFragment:
-        """A tenant under an id that says what it is in its system: a namespace and an account of one name are
-        two tenants."""
+        """A tenant or scheduler under an id that says what it is: a namespace and an account of one name are
+        two tenants, the Slurm and the Kubernetes of one site two schedulers."""
         place = (fragment.source, fragment.labels.get(SCOPE_LABEL, ""), fragment.entity_id)
-        kind = fragment.fields.get("scope_type")
+        kind = fragment.fields.get(_TYPED[fragment.entity_type])
         if kind is None:
             kinds = self._typed.get(place, set())
             kind = next(iter(kinds)) if len(kinds) == 1 else None
@@ -222,7 +224,7 @@ class Resolver:
             return fragment
         if len(self._typed) < NAMES_MAX:
             self._typed.setdefault(place, set()).add(kind)
-        return structs.replace(fragment, entity_id=f"{kind}/{fragment.entity_id}")
+        return structs.replace(fragment, entity_id=_typed_id(kind, fragment.entity_id))
 
     # ---- what is gone, and what is asked
 
@@ -230,16 +232,16 @@ class Resolver:
         """The entity that a fragment of this very source speaks of."""
         if not self._on:
             return fragment.key
-        if fragment.entity_type is _TENANT:
+        if fragment.entity_type in _TYPED:
             fragment = self._with_type(fragment)
         return self._bus.links.entity(fragment.key)
 
     def typed(self, source: str, key: EntityKey) -> EntityKey:
         """The key as it is kept, for whoever tells that something is gone."""
-        if key.entity_type is not _TENANT:
+        if key.entity_type not in _TYPED:
             return key
         kinds = self._typed.get((source, key.scope, key.entity_id), set())
-        return key._replace(entity_id=f"{next(iter(kinds))}/{key.entity_id}") if len(kinds) == 1 else key
+        return key._replace(entity_id=_typed_id(*kinds, key.entity_id)) if len(kinds) == 1 else key
 
     def forget(self, key: EntityKey, observed_at: datetime) -> None:
         """What had that name is gone: its names lead nowhere, and its life does not come back."""
@@ -270,7 +272,8 @@ class Resolver:
                 fragment = layer.fragment
                 if fragment.entity_type in _MENTIONS:
                     self._note_mentions(fragment)
-                if fragment.entity_type in FIELDS_READ and not is_plain(fragment):
+                named = fragment.entity_type in FIELDS_READ and fragment.source != OWN_SOURCE
+                if named and not is_plain(fragment):
                     self._relearn(fragment)
         self._settle()
 
@@ -540,6 +543,11 @@ class Resolver:
             names.discard(key)
             if not names:
                 del book.having[token]
+
+
+def _typed_id(kind: str, entity_id: str) -> str:
+    """`main` and `partition:main`, which is how a source that has several kinds may tell them apart."""
+    return f"{kind}/{entity_id.removeprefix(f'{kind}:')}"
 
 
 _NONE: dict[str, _Claim] = {}
