@@ -128,7 +128,10 @@ def test_record_and_replay(up: Up) -> None:
     running.stop()
 
 
-@pytest.mark.parametrize("page", [README, "how-to/run-as-a-service.md", "how-to/record-and-replay.md"])
+@pytest.mark.parametrize(
+    "page",
+    [README, "how-to/run-as-a-service.md", "how-to/record-and-replay.md", "tutorials/observe-a-fleet.md"],
+)
 def test_configurations_in_the_guides_are_valid(page: str, tmp_path: Path) -> None:
     found = blocks(page, "yaml")
     assert found

@@ -1,5 +1,5 @@
-"""A fleet on real servers, observed by a real `steersman up`: all types, one node of five sources, and what is
-seen while each server is away.
+"""A fleet on real servers, observed by a real `steersman up`: all types, one node of five sources, and what
+is seen while each server is away.
 
 The servers are those of scripts/demo-fleet, so the tutorial's fleet is the one that is tried here.
 """
@@ -7,6 +7,7 @@ The servers are those of scripts/demo-fleet, so the tutorial's fleet is the one 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -66,8 +67,8 @@ SENSIBLE: dict[str, tuple[str, dict[str, Any]]] = {
     "data_pipeline_stage": ("tokenizer/documents", {"partitions": 1}),
     "config_snapshot": ("serving/configmap/gateway", {"present": True}),
 }
-"""An entity of each type by its id (the only one where that is empty), and what is known of it. None is absent:
-the exporter's default counters have no ECC errors, which is not zero of them."""
+"""An entity of each type by its id (the only one where that is empty), and what is known. None is absent: the
+exporter's default counters have no ECC errors, which is not zero of them."""
 
 
 class Demo:
@@ -230,6 +231,22 @@ def test_a_server_that_is_away_is_seen_and_nothing_is_made_up(
         demo.do("start", server)
     running.until(lambda: refreshed(running, entity, field, aged["received_at"]), f"{field}, fresh again")
     running.until(lambda: source(running, name)["failures"] == 0, f"{name} well again")
+
+
+def test_the_tutorial_is_typed_as_it_stands(running: Any, demo: Demo) -> None:
+    page = (ROOT / "docs" / "tutorials" / "observe-a-fleet.md").read_text()
+    scripts = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(scripts) >= 3
+    (demo.home / "scripts").symlink_to(SCRIPT.parent)
+    env = running.env | {"PATH": f"{Path(sys.executable).parent}:{running.env['PATH']}"}
+    for script in scripts:
+        done = subprocess.run(
+            ["/bin/sh", "-euc", script], cwd=demo.home, env=env, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        if "stop kubernetes" in script:
+            assert re.search(r"^\w+ +source k8s: (?!alive)", done.stdout, re.MULTILINE), done.stdout
+            assert "serving/llama-predictor" in done.stdout
 
 
 def test_the_dashboard_shows_all_types(running: Any, real_program: Callable[[str], str]) -> None:

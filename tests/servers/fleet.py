@@ -190,6 +190,7 @@ class Fleet:
             {
                 "name": "this-host",
                 "driver": "host",
+                "gpus": False,  # the fleet's are not of this machine, which would say that it has none
                 "files": [{"path": str(watched), "name": "gateway.yaml"}],
             },
         ]
