@@ -7,6 +7,7 @@ The servers are those of scripts/demo-fleet, so the tutorial's fleet is the one 
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -155,6 +156,12 @@ def fresh(running: Any, name: str, field: str) -> bool:
     return field_of(running, name, field).get("freshness") == "fresh"
 
 
+def trust(running: Any, name: str) -> float:
+    """Confidence apart from whether sources agree, which on a busy machine they do now more, now less."""
+    items = explained(running, name)["confidence"]["items"]
+    return math.prod(one["score"] for one in items if one["name"] != "agreement")
+
+
 def source(running: Any, name: str) -> dict[str, Any]:
     (found,) = [one for one in running.get("/api/v1/sources")["items"] if one["name"] == name]
     return dict(found)
@@ -191,8 +198,10 @@ def test_all_of_it_is_in_one_command(running: Any) -> None:
 def test_one_node_of_five_sources_is_one_entity(running: Any) -> None:
     nodes = entities(running, "node")
     assert set(nodes) == {NODE, "n1.hpc-1.example", "n2.hpc-1.example"}
-    story = explained(running, f"node/{NODE}")
-    assert {one["name"] for one in story["sources"]} >= {"k8s", "hpc", "metrics", "gpus", "this-host"}
+    five = {"k8s", "hpc", "metrics", "gpus", "this-host"}
+    running.until(
+        lambda: {one["name"] for one in explained(running, f"node/{NODE}")["sources"]} >= five, "five sources"
+    )
     shown = running.type("explain", "node/n0").stdout  # by another of its names
     assert shown.startswith(f"Entity:     node/{NODE}")
     assert "Also called:" in shown
@@ -211,7 +220,7 @@ def test_a_server_that_is_away_is_seen_and_nothing_is_made_up(
         lambda: fresh(running, entity, field) and source(running, name)["failures"] == 0
         and field_of(running, entity, field), f"{field}, fresh",
     )  # fmt: skip
-    trusted = explained(running, entity)["confidence"]["score"]
+    trusted = trust(running, entity)
     demo.do(how, server)
     try:
         # It fails, and says why; the value stays and grows old.
@@ -220,7 +229,7 @@ def test_a_server_that_is_away_is_seen_and_nothing_is_made_up(
         aged = field_of(running, entity, field)
         assert aged["value"] is not None
         assert (aged["value"] == 0) == (before["value"] == 0)
-        assert explained(running, entity)["confidence"]["score"] < trusted
+        assert trust(running, entity) < trusted
         assert source(running, name)["detail"], "it does not say why"
         said = running.type("doctor").stdout
         (line,) = [line for line in said.splitlines() if f" source {name}:" in line]
