@@ -241,7 +241,7 @@ class Resolver:
         if key.entity_type not in _TYPED:
             return key
         kinds = self._typed.get((source, key.scope, key.entity_id), set())
-        return key._replace(entity_id=_typed_id(*kinds, key.entity_id)) if len(kinds) == 1 else key
+        return key._replace(entity_id=_typed_id(next(iter(kinds)), key.entity_id)) if len(kinds) == 1 else key
 
     def forget(self, key: EntityKey, observed_at: datetime) -> None:
         """What had that name is gone: its names lead nowhere, and its life does not come back."""
