@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from mlflow_server import LOG_SOME, MlflowServer
 
+from servers.mlflow import LOG_SOME, MlflowServer
 from steersman.drivers.api import Driver, DriverContext
 from steersman.drivers.mlflow import MlflowDriver, MlflowOptions
 from steersman.drivers.mlflow.fake import FakeMlflow

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from slurm_cluster import PROGRAMS, SlurmCluster
+from servers.slurm import PROGRAMS, SlurmCluster
 from steersman.drivers.api import Driver, DriverContext
 from steersman.drivers.slurm import SlurmDriver, SlurmOptions
 from steersman.drivers.slurm.fake import FakeJob, FakeNode, FakeSlurm

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from slurm_cluster import PROGRAMS
+from servers.slurm import PROGRAMS
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 

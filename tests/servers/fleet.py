@@ -18,7 +18,7 @@ from typing import Any
 from servers import fleet_cluster as cluster
 from servers.fleet_parts import Box, BoxedPrometheus, OneProgram, Part, RealMlflow, RealSlurm, real_prometheus
 from servers.prometheus import node_exporter
-from slurm_cluster import PROGRAMS
+from servers.slurm import PROGRAMS
 from steersman.drivers.dcgm.fake import FakeDcgmExporter, FakeGpu
 from steersman.drivers.exposition.fake import FakeExporter
 from steersman.drivers.kubernetes.fake import FakeApiServer

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
-from drivers.mlflow_server import MlflowServer
+from servers.mlflow import MlflowServer
 from servers.program import Program
 from servers.prometheus import PrometheusServer
-from slurm_cluster import SlurmCluster
+from servers.slurm import SlurmCluster
 from steersman.drivers.exposition.fake import FakeExporter
 from steersman.drivers.prometheus.fake import FakePrometheus
 from steersman.drivers.web.fake import WebFake

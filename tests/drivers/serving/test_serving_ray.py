@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from ray_server import RayServer
 
+from servers.ray import RayServer
 from steersman.drivers.api import Driver, DriverContext, Observation
 from steersman.drivers.exposition.mapping import open_mapping
 from steersman.drivers.serving import ServingDriver, ServingOptions

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from slurm_calls import call, operations
 
-from slurm_cluster import PROGRAMS, SlurmCluster
+from servers.slurm import PROGRAMS, SlurmCluster
 from steersman.drivers.slurm import SlurmDriver, SlurmOptions
 from steersman.kinds.step import StepOutcome
 from steersman.testing.driver import context

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from slurm_cluster import PROGRAMS, SlurmCluster
+from servers.slurm import PROGRAMS, SlurmCluster
 from steersman.drivers.api import DriverContext, Observation, SourceError
 from steersman.drivers.slurm import SlurmDriver, SlurmOptions
 from steersman.drivers.slurm.entities import drain_intent

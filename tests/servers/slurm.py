@@ -1,6 +1,6 @@
 """A Slurm cluster on this machine, from nothing, on loopback: munged, slurmctld, some slurmd, slurmrestd.
 
-Run as a program it starts one and waits: `python tests/slurm_cluster.py [NODES]`. Needs root (Slurm runs as
+Run as a program it starts one and waits: `python tests/servers/slurm.py [NODES]`. Needs root (Slurm runs as
 the user it is configured for, and device files are made) and what scripts/install-servers installs.
 """
 
