@@ -20,6 +20,7 @@ from steersman.state.health.table import (
     Rule,
     Table,
     check_of,
+    may_hold,
     problems,
     table_for,
 )
@@ -290,6 +291,7 @@ def test_conditions_join_three_valued(
     if True in nones:
         expected = False
     assert check_of(made)(signals, START) is expected
+    assert may_hold(made, frozenset(signals)) or expected is not True, "no name rules out what holds"
 
 
 @pytest.mark.parametrize(
@@ -308,6 +310,25 @@ def test_a_value_of_another_type_is_unknown_never_a_crash(
     test: Comparison, value: Any, answer: bool | None
 ) -> None:
     assert check_of(entry(all=(test,)))({"x": value}, START) is answer
+
+
+def test_entries_about_fields_that_are_not_known_are_not_tried() -> None:
+    made = entry(
+        all=(Comparison("x", share_of="y", gt=1),), any=(Comparison("a", eq=1), Comparison("b", eq=1))
+    )
+    assert may_hold(made, frozenset("xyb"))
+    assert not may_hold(made, frozenset("xab"))
+    assert not may_hold(made, frozenset("xy"))
+
+
+@given(
+    st.lists(st.permutations(["gpu_utilization", "temperature_celsius", "lost", "model_name"]), max_size=3)
+)
+def test_the_order_in_which_fields_come_changes_no_verdict(orders: list[list[str]]) -> None:
+    signals: dict[str, Any] = {"gpu_utilization": 0.5, "temperature_celsius": 99.0, "lost": True}
+    signals["model_name"] = "NVIDIA H100"
+    wanted = health_of(GPU, signals, START)
+    assert all(health_of(GPU, {n: signals[n] for n in order}, START) == wanted for order in orders)
 
 
 def test_a_share_of_nothing_is_unknown() -> None:

@@ -13,6 +13,7 @@ The same fragments, sources and time give the same score: nothing is learned and
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, cast
 
 from steersman.kinds.entity import EVENT, EntityType
@@ -30,6 +31,8 @@ FAILING_SCORE = 0.7
 TOLERANCE = 0.05
 """Two numbers within 5 % of the larger one agree: two samplers never look at the same instant."""
 _DIGITS = 4
+SCORES_MAX = 4096
+"""Scores that are remembered, of sets of fields and their classes."""
 
 _EXPECTED = {
     entity_type: tuple(spec.name for spec in specs.values() if spec.expected)
@@ -64,16 +67,23 @@ def confidence_of(
 
 def score_of_one(entity_type: EntityType, layer: Layer, states: dict[str, str], now: Arrival) -> float:
     """The score alone, for the common entity that one source knows; equal to `confidence_of(...).score`."""
+    score = _score_of_fields(entity_type, tuple(states), tuple(states.values()))
+    return round(score * round(_trust(layer, now), _DIGITS), _DIGITS)
+
+
+@lru_cache(maxsize=SCORES_MAX)
+def _score_of_fields(entity_type: EntityType, names: tuple[str, ...], states: tuple[str, ...]) -> float:
+    """Freshness by coverage, which hang on nothing but the names of the fields and their classes. A source
+    says the same of all its entities, so most of a fleet shares a few of them."""
+    by_name = dict(zip(names, states, strict=True))
     expected = _EXPECTED[entity_type]
-    known = [name for name in expected if name in states]
-    counted = known or [name for name in states if pace_of(entity_type, name) != EVENT]
+    known = [name for name in expected if name in by_name]
+    counted = known or [name for name in names if pace_of(entity_type, name) != EVENT]
     total = 0.0
     for name in counted:
-        total += WEIGHTS.get(states[name], 0.0)
+        total += WEIGHTS.get(by_name[name], 0.0)
     score = round(total / len(counted), _DIGITS) if counted else 0.0
-    if expected:
-        score *= _share(entity_type, states)
-    return round(score * round(_trust(layer, now), _DIGITS), _DIGITS)
+    return score * _share(entity_type, by_name) if expected else score
 
 
 def _freshness(entity_type: EntityType, known: dict[str, Written], states: dict[str, str]) -> ConfidenceItem:

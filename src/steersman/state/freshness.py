@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from sys import intern
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from steersman.kinds.entity import EVENT, SLOW, STATIC, VOLATILE, EntityType
@@ -27,6 +28,7 @@ SLOW_FACTOR = 10.0
 cadence of 15 s, where a latency is long out of date."""
 
 _NO_CHANGE = float("inf")
+_NONE_LATE: Mapping[str, str] = MappingProxyType({})
 
 
 def pace_of(entity_type: EntityType, name: str) -> str:
@@ -66,7 +68,8 @@ def judge_field(written: Written, pace: str, now: Arrival) -> tuple[str, float]:
 class Standing(NamedTuple):
     """Where an entity stands: its values, the class of each, and the class of the whole.
 
-    `values` is not to be changed: it may be a fragment's own dict. `change_s` is in how many seconds a class
+    `values` is not to be changed: it may be a fragment's own dict. `late` has those of `states` that are not
+    fresh. `change_s` is in how many seconds a class
     may change if nothing is heard, or earlier; infinite where time changes nothing. `lingering` are the
     fields that are out of date because their source no longer speaks of the entity at all. One that goes on
     speaking and leaves a field out says that there is no such value now; from silence nothing follows.
@@ -76,18 +79,20 @@ class Standing(NamedTuple):
     states: dict[str, str]
     state: str
     change_s: float
+    late: Mapping[str, str] = _NONE_LATE
     lingering: frozenset[str] = frozenset()
 
     @property
     def signature(self) -> str:
         """All classes in one word: what silence may change, and what subscribers are then told of. Equal to
         `state` where every field is fresh."""
+        if not self.late:
+            return self.state
         late = [
             f"{name} {state}{' lingers' if name in self.lingering else ''}"
-            for name, state in self.states.items()
-            if state != FRESH
+            for name, state in self.late.items()
         ]
-        return intern(f"{self.state}: {', '.join(late)}") if late else self.state
+        return intern(f"{self.state}: {', '.join(late)}")
 
 
 def standing_of(
@@ -136,12 +141,12 @@ def standing_of(
         state = FRESH
     else:
         state = STALE
-    late = [name for name, state in states.items() if state != FRESH]
+    late = {name: state for name, state in states.items() if state != FRESH}
     if not late:
         return Standing(values, states, state, change_s)
     speaking, left_s = _speaking(layers, now)
     lingering = frozenset(name for name in late if fields[name].layer.source.name not in speaking)
-    return Standing(values, states, state, min(change_s, left_s), lingering)
+    return Standing(values, states, state, min(change_s, left_s), late, lingering)
 
 
 def _speaking(layers: tuple[Layer, ...], now: Arrival) -> tuple[set[str], float]:

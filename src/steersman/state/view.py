@@ -122,7 +122,11 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         _note_common(entity_type, "scheduler_domain", values, labels, drift)
     if workload is WorkloadType.UNKNOWN:
         _note_common(entity_type, "workload_type", values, labels, drift)
-    newest = max(layers, key=lambda layer: (layer.observed_at, layer.source.rank, layer.revision))
+    newest = layers[0]
+    sources: tuple[str, ...] = (newest.source.name,)
+    if len(layers) > 1:
+        newest = max(layers, key=lambda layer: (layer.observed_at, layer.source.rank, layer.revision))
+        sources = tuple(sorted({layer.source.name for layer in layers}))
     return ENTITY_CLASSES[entity_type](
         entity_id=key.entity_id,
         entity_type=entity_type,
@@ -138,7 +142,7 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
         deleted_at=deleted_at,
         merged_into=picture.merged_into,
         labels=labels,
-        sources=tuple(sorted({layer.source.name for layer in layers})),
+        sources=sources,
         revision=revision,
         extra=extra,
         **declared,
@@ -221,8 +225,7 @@ def _note_common(
 
 def _signals(standing: Standing) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """What rules may read (the current values), and the classes of those that are not current."""
-    states = standing.states
-    outdated = {name: state for name, state in states.items() if state != FRESH}
+    outdated = standing.late
     if not outdated:
         return standing.values, outdated
     return {name: v for name, v in standing.values.items() if name not in outdated}, outdated
@@ -230,7 +233,7 @@ def _signals(standing: Standing) -> tuple[Mapping[str, Any], Mapping[str, str]]:
 
 def _known(standing: Standing) -> Mapping[str, Any]:
     """The current values, and the last words of sources that no longer speak of the entity."""
-    if len(standing.lingering) == len(standing.states):
+    if len(standing.lingering) == len(standing.late):
         return standing.values
     states, lingering = standing.states, standing.lingering
     return {n: v for n, v in standing.values.items() if states[n] == FRESH or n in lingering}

@@ -10,10 +10,11 @@ false; `all` is unknown where nothing is false and something unknown, `any` wher
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ OPTIONAL_PART = re.compile(r"(\[[^\[\]]*\])")
 FIELD_IN_DETAIL = re.compile(r"\{(\w+)\}")
 """How details are taken apart; see `Entry`."""
 _WORD = re.compile(r"[A-Za-z_]+")
+TEXTS_MAX = 1024
+"""Answers about texts that are remembered: a fleet repeats its product names and states on every entity."""
 
 
 class HealthTableInvalid(SteersmanError):
@@ -280,14 +283,13 @@ def _operators(test: Comparison) -> list[str]:
 
 def check_of(entry: Entry) -> Check:
     """The entry's conditions as one function of signals and time."""
-    alls = tuple(_compile(test) for test in entry.all)
+    alls = tuple(_compile(test) for test in sorted(entry.all, key=_reads_text))  # the quick ones first
     anys = tuple(_compile(test) for test in entry.any)
     nones = tuple(_compile(test) for test in entry.unless)
+    if len(alls) == 1 and not anys and not nones:
+        return alls[0]
 
     def check(signals: Signals, now: datetime) -> Tri:
-        for test in nones:
-            if test(signals, now) is True:
-                return False
         result: Tri = True
         for test in alls:
             answer = test(signals, now)
@@ -295,6 +297,9 @@ def check_of(entry: Entry) -> Check:
                 return False
             if answer is None:
                 result = None
+        for test in nones:
+            if test(signals, now) is True:
+                return False
         if not anys:
             return result
         some: Tri = False
@@ -309,10 +314,19 @@ def check_of(entry: Entry) -> Check:
     return check
 
 
+def may_hold(entry: Entry, names: frozenset[str]) -> bool:
+    """Whether its conditions can be true of an entity of which only these fields are known."""
+    if not all(names.issuperset(test.fields()) for test in entry.all):
+        return False
+    return not entry.any or any(names.issuperset(test.fields()) for test in entry.any)
+
+
+def _reads_text(test: Comparison) -> bool:
+    return bool(test.words or test.not_words or test.contains)
+
+
 def _compile(test: Comparison) -> Check:
     (op,) = _operators(test)
-    compare = _COMPARE[op]
-    name, share_of = test.field, test.share_of
     wanted: Any = getattr(test, op)
     if op in ("words", "not_words"):
         wanted = frozenset(word.lower() for word in wanted)
@@ -320,7 +334,10 @@ def _compile(test: Comparison) -> Check:
         wanted = frozenset(wanted)
     elif op == "contains":
         wanted = tuple(phrase.lower() for phrase in wanted)
-    keys = test.keys
+    if op in _QUICK and not test.keys and test.share_of is None:
+        return _compile_quick(test.field, _QUICK[op], wanted)
+    compare = _COMPARE[op]
+    name, share_of, keys = test.field, test.share_of, test.keys
     other: str | None = wanted if op.endswith("_field") else None
 
     def check(signals: Signals, now: datetime) -> Tri:
@@ -342,33 +359,65 @@ def _compile(test: Comparison) -> Check:
     return check
 
 
-def _words(value: Any, wanted: Any, _now: datetime) -> bool:
-    return not wanted.isdisjoint(word.lower() for word in _WORD.findall(value))
+def _compile_quick(name: str, compare: Callable[[Any, Any], bool], wanted: Any) -> Check:
+    """As `_compile`, for one field against a constant: most of all tests, and run for each entity that
+    anybody reads."""
+
+    def check(signals: Signals, _now: datetime) -> Tri:
+        value = signals.get(name)
+        if value is None:
+            return None
+        try:
+            return compare(value, wanted)
+        except (TypeError, AttributeError):
+            return None  # a value of another type than the field's
+
+    return check
 
 
-def _not_words(value: Any, wanted: Any, now: datetime) -> bool:
-    return not (isinstance(value, str) and _words(value, wanted, now))
+@lru_cache(maxsize=TEXTS_MAX)
+def _has_word(text: str, wanted: frozenset[str]) -> bool:
+    return not wanted.isdisjoint(word.lower() for word in _WORD.findall(text))
+
+
+def _has_no_word(value: Any, wanted: frozenset[str]) -> bool:
+    return not (isinstance(value, str) and _has_word(value, wanted))
+
+
+@lru_cache(maxsize=TEXTS_MAX)
+def _has_phrase(text: str, wanted: tuple[str, ...]) -> bool:
+    lower = text.lower()
+    return any(phrase in lower for phrase in wanted)
 
 
 def _older(value: Any, limit_s: Any, now: datetime) -> bool:
     return (now - value).total_seconds() > limit_s
 
 
+_QUICK: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "in_": lambda value, wanted: value in wanted,
+    "words": _has_word,
+    "not_words": _has_no_word,
+    "has": lambda value, wanted: not wanted.isdisjoint(value),
+    "beyond": lambda value, wanted: not wanted.issuperset(value),
+    "contains": _has_phrase,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
+
+
+def _untimed(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any, datetime], bool]:
+    return lambda value, wanted, _now: compare(value, wanted)
+
+
 _COMPARE: dict[str, Callable[[Any, Any, datetime], bool]] = {
-    "eq": lambda value, wanted, _now: value == wanted,
-    "ne": lambda value, wanted, _now: value != wanted,
-    "in_": lambda value, wanted, _now: value in wanted,
-    "words": _words,
-    "not_words": _not_words,
-    "has": lambda value, wanted, _now: not wanted.isdisjoint(value),
-    "beyond": lambda value, wanted, _now: not wanted.issuperset(value),
-    "contains": lambda value, wanted, _now: any(phrase in value.lower() for phrase in wanted),
-    "gt": lambda value, wanted, _now: value > wanted,
-    "ge": lambda value, wanted, _now: value >= wanted,
-    "lt": lambda value, wanted, _now: value < wanted,
-    "le": lambda value, wanted, _now: value <= wanted,
-    "lt_field": lambda value, wanted, _now: value < wanted,
-    "ne_field": lambda value, wanted, _now: value != wanted,
+    **{op: _untimed(compare) for op, compare in _QUICK.items()},
+    "lt_field": _untimed(operator.lt),
+    "ne_field": _untimed(operator.ne),
     "older_than_s": _older,
     "older_than_field": _older,
 }

@@ -19,12 +19,15 @@ from steersman.state.health.table import (
     Signals,
     Table,
     check_of,
+    may_hold,
     table_for,
 )
 
 SHARE_UNIT = "1"
 """UCUM's unit of a share: 0.985 is shown as 98.5 %."""
 SHOWN_MAX_CHARS = 120
+SHORTLISTS_MAX = 1024
+"""Sets of field names for each type of which the rules that may speak are remembered."""
 _EXPONENT_FROM = 10_000.0
 
 _SEVERITY = {
@@ -36,15 +39,44 @@ _SEVERITY = {
 }
 
 
+class _Shortlist:
+    """What of a table can speak of an entity of which these fields are known. Most rules are about fields
+    that it does not have; `no_fault` is what is said where none of the others speaks, None where the evidence
+    for that is not there."""
+
+    __slots__ = ("no_fault", "planned", "rules")
+
+    def __init__(self, compiled: _Compiled, given: tuple[str, ...]) -> None:
+        names = frozenset(given)
+        self.rules = [entry for entry in compiled.rules if may_hold(entry[0], names)]
+        self.planned = [entry for entry in compiled.planned if may_hold(entry[0], names)]
+        groups = compiled.table.evidence
+        enough = REPORTED_HEALTH in names or not any(names.isdisjoint(group) for group in groups)
+        seen = tuple(name for group in (*groups, (REPORTED_HEALTH,)) for name in group if name in names)
+        self.no_fault = (_no_fault(seen),) if enough else None
+
+
 class _Compiled:
     """A table with its checks."""
 
-    __slots__ = ("planned", "rules", "table")
+    __slots__ = ("_shortlists", "planned", "rules", "table")
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.rules = [(rule, check_of(rule), frozenset(rule.fields())) for rule in table.rules]
-        self.planned = [(entry, check_of(entry), frozenset(entry.fields())) for entry in table.planned]
+        self.planned = [(entry, check_of(entry)) for entry in table.planned]
+        self._shortlists: dict[tuple[str, ...], _Shortlist] = {}
+
+    def shortlist(self, signals: Signals) -> _Shortlist:
+        """Those entries that can hold by these signals' names; remembered, because a source says the same of
+        all its entities."""
+        names = tuple(signals)
+        found = self._shortlists.get(names)
+        if found is None:
+            if len(self._shortlists) >= SHORTLISTS_MAX:
+                self._shortlists.clear()
+            found = self._shortlists[names] = _Shortlist(self, names)
+        return found
 
 
 def forget_tables() -> None:
@@ -65,19 +97,20 @@ def judge_health(
     known but stale or expired; `known` has the current values, and the last words of those who no longer
     speak of the entity."""
     compiled = _compiled(entity_type)
-    conditions = _planned(compiled, signals, now) if compiled.planned else ()
+    shortlist = compiled.shortlist(signals)
+    conditions = _planned(shortlist, entity_type, signals, now) if shortlist.planned else ()
     for entry, condition in conditions:
         if entry.unknown:
             return HealthState.UNKNOWN, (HealthReason(entry.name, HealthState.UNKNOWN, condition.detail),)
     reasons: list[HealthReason] = []
     planned = {condition.name for _, condition in conditions}
-    for rule, check, fields in compiled.rules:
-        if fields.isdisjoint(signals) or not planned.isdisjoint(rule.unless_planned):
-            continue
-        if check(signals, now) is True:
+    for rule, check, _ in shortlist.rules:
+        if check(signals, now) is True and planned.isdisjoint(rule.unless_planned):
             reasons.append(HealthReason(rule.name, rule.health, fill(rule.detail, entity_type, signals)))
     if not reasons:
-        reasons.append(_without_rule(compiled.table, signals, outdated))
+        if shortlist.no_fault is not None and not outdated and not conditions:
+            return HealthState.HEALTHY, shortlist.no_fault
+        reasons += shortlist.no_fault or (_no_evidence(compiled.table, signals, outdated),)
     lingering = _last_fault(compiled, now, outdated, known) if outdated else None
     if lingering is not None:
         reasons = [reason for reason in reasons if reason.health is not HealthState.HEALTHY]
@@ -99,7 +132,7 @@ def health_of(
     the last two may be left out."""
     compiled = _compiled(entity_type)
     health, reasons = judge_health(entity_type, signals, now, outdated or {}, known or signals)
-    conditions = _planned(compiled, signals, now)
+    conditions = _planned(compiled.shortlist(signals), entity_type, signals, now)
     planned = {condition.name for _, condition in conditions}
     unjudged: dict[str, tuple[str, ...]] = {}
     for rule, check, _ in compiled.rules:
@@ -117,12 +150,12 @@ def is_timed(entity_type: EntityType) -> bool:
 
 
 def _planned(
-    compiled: _Compiled, signals: Signals, now: datetime
+    shortlist: _Shortlist, entity_type: EntityType, signals: Signals, now: datetime
 ) -> tuple[tuple[Planned, PlannedState], ...]:
     return tuple(
-        (entry, PlannedState(entry.name, fill(entry.detail, compiled.table.entity_type, signals)))
-        for entry, check, fields in compiled.planned
-        if not fields.isdisjoint(signals) and check(signals, now) is True
+        (entry, PlannedState(entry.name, fill(entry.detail, entity_type, signals)))
+        for entry, check in shortlist.planned
+        if check(signals, now) is True
     )
 
 
@@ -130,15 +163,12 @@ def _by_severity(reason: HealthReason) -> int:
     return -_SEVERITY[reason.health]
 
 
-def _without_rule(table: Table, signals: Signals, outdated: Mapping[str, str]) -> HealthReason:
-    """No rule speaks: healthy where the evidence is there, else unknown; which signals decides it."""
-    for group in table.evidence if REPORTED_HEALTH not in signals else ():
-        if not any(name in signals for name in group):
-            old = [f"{name} is {outdated[name]}" for name in group if name in outdated]
-            said = "; ".join(old) if old else f"no current {' or '.join(group)}"
-            return HealthReason("no_evidence", HealthState.UNKNOWN, said)
-    seen = tuple(n for group in (*table.evidence, (REPORTED_HEALTH,)) for n in group if n in signals)
-    return _no_fault(seen)
+def _no_evidence(table: Table, signals: Signals, outdated: Mapping[str, str]) -> HealthReason:
+    """No rule speaks, and the signals that would let it be called healthy are not there, or not current."""
+    group = next(group for group in table.evidence if not any(name in signals for name in group))
+    old = [f"{name} is {outdated[name]}" for name in group if name in outdated]
+    said = "; ".join(old) if old else f"no current {' or '.join(group)}"
+    return HealthReason("no_evidence", HealthState.UNKNOWN, said)
 
 
 @lru_cache(maxsize=1024)
@@ -154,10 +184,11 @@ def _last_fault(
 ) -> HealthReason | None:
     """The worst fault that was last said by signals that are out of date now. That its source fell silent
     does not end a fault: nobody knows whether it is over, however healthy the rest looks."""
-    planned = {condition.name for _, condition in _planned(compiled, known, now)}
+    shortlist, entity_type = compiled.shortlist(known), compiled.table.entity_type
+    planned = {condition.name for _, condition in _planned(shortlist, entity_type, known, now)}
     spoke = [
         rule
-        for rule, check, fields in compiled.rules
+        for rule, check, fields in shortlist.rules
         if not fields.isdisjoint(outdated)
         and planned.isdisjoint(rule.unless_planned)
         and check(known, now) is True
@@ -166,7 +197,7 @@ def _last_fault(
         return None
     worst = max(spoke, key=lambda rule: _SEVERITY[rule.health])
     old = ", ".join(f"{name} is {outdated[name]}" for name in worst.fields() if name in outdated)
-    said = fill(worst.detail, compiled.table.entity_type, known)
+    said = fill(worst.detail, entity_type, known)
     return HealthReason("fault_not_seen_gone", HealthState.UNKNOWN, f"{old}; its last word: {said}")
 
 
