@@ -16,7 +16,7 @@ from steersman.kernel.clock import Clock
 from steersman.kernel.ids import Ids, Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
-from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.entity import EntityKey, EntityType, HealthState
 from steersman.kinds.settings import Settings
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.kinds.step import StepHandler
@@ -78,6 +78,10 @@ class Acting:
             ("advice", self.advice.run),
             ("ledger.retention", self.retention.run),
         )
+
+    def is_managed(self, key: EntityKey) -> bool:
+        """Whether a resource is about the entity of that name."""
+        return key in self.advice.book.nodes()
 
     async def stop(self) -> None:
         """Write down how far each subscriber has been told. Before the store is closed."""

@@ -202,6 +202,7 @@ class _Process:
         inlet = Inlet(bus, self.clock, self.settings.identity)
         intake = self._make_intake(inlet, sources)
         self.acting = acting = await self._open_acting(bus, tasks, sources)
+        inlet.names.is_managed = acting.is_managed
         http = await self._open_http(inlet, intake, acting, tasks, listener)
         tasks.start("bus", bus.pump, ALWAYS)
         acting.start(tasks)

@@ -292,3 +292,16 @@ def test_rules_that_are_off_join_nothing() -> None:
     inlet = door(IdentitySettings(rules=False))
     inlet.take([SLURM, PROMETHEUS, KUBERNETES])
     assert len(ids(inlet)) == 3
+
+
+def test_a_name_that_a_resource_bears_stays_the_entitys_in_either_order() -> None:
+    """Goal: what was done to a machine stands under its resource's name; no second resource is made for it."""
+    for order in ([SLURM, KUBERNETES], [KUBERNETES, SLURM]):
+        inlet = door()
+        inlet.names.is_managed = {key("node001")}.__contains__
+        for fragment in order:
+            inlet.take([fragment])
+        assert ids(inlet) == ["node001"]
+        node = inlet.bus.get(NODE, "ip-10-0-0-7", "prod")
+        assert node is not None
+        assert (node.entity_id, node.cpu_count) == ("node001", 96)

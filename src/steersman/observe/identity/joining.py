@@ -40,11 +40,13 @@ class Voice(Struct, frozen=True):
 
 
 class Named(Struct, frozen=True):
-    """A name and what all sources say of it. `target`: what configuration says it is a name of."""
+    """A name and what all sources say of it. `target`: what configuration says it is a name of. `managed`: a
+    resource bears it."""
 
     key: EntityKey
     voices: tuple[Voice, ...]
     target: EntityKey | None = None
+    managed: bool = False
 
     @property
     def told(self) -> bool:
@@ -206,13 +208,14 @@ class _Joining:
                     found.setdefault(entity[key], []).append(Ambiguity(NAME, said))
         return {key: tuple(dict.fromkeys(sorted(some, key=str))) for key, some in found.items()}
 
-    def _rank(self, key: EntityKey) -> tuple[bool, bool, bool, bool, int, int, str, str]:
+    def _rank(self, key: EntityKey) -> tuple[bool, bool, bool, bool, bool, int, int, str, str]:
         """Whose name an entity goes by: the least of these."""
         name = self._names[key]
         bare = not any(voice.evidence.full for voice in name.voices) and _is_qualified(key.entity_type)
         weak_slice = key.entity_type is EntityType.GPU and "/" not in key.entity_id and _has_slice(name)
         return (
             key not in self._targets,
+            not name.managed,
             not name.told,
             not name.proper,
             bare or weak_slice,

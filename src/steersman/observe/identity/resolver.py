@@ -7,11 +7,11 @@ and from nothing (`joining.join`): so the answer does not depend on what came fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from msgspec import Struct, field, structs
+from msgspec import structs
 
 from steersman.kernel.errors import SteersmanError
 from steersman.kernel.logging import get_logger
@@ -20,6 +20,7 @@ from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fields import REFERENCES
 from steersman.kinds.fragment import SCOPE_LABEL, StateFragment
 from steersman.kinds.settings import OWN_SOURCE, IdentitySettings
+from steersman.observe.identity.book import Book, Claim
 from steersman.observe.identity.evidence import (
     FIELDS_READ,
     JOINED,
@@ -27,7 +28,6 @@ from steersman.observe.identity.evidence import (
     LIFE_FIELDS,
     RULES,
     Evidence,
-    Token,
     evidence_of,
 )
 from steersman.observe.identity.joining import TOKEN_NAMES_MAX, Groups, Named, Voice, join
@@ -50,22 +50,6 @@ _TYPED = {EntityType.TENANT_SCOPE: "scope_type", EntityType.SCHEDULER_DOMAIN: "d
 _Place = tuple[EntityType, str]
 
 
-class _Claim(Struct):
-    """What a source said of a name so far."""
-
-    source_type: str
-    at: datetime
-    said: dict[str, Any]
-    evidence: Evidence
-
-
-class _Book(Struct):
-    """One type in one scope (or in scopes that are one by configuration)."""
-
-    claims: dict[EntityKey, dict[str, _Claim]] = field(default_factory=dict[EntityKey, dict[str, _Claim]])
-    having: dict[Token, set[EntityKey]] = field(default_factory=dict[Token, set[EntityKey]])
-
-
 class Resolver:
     """Tells a bus which names are one entity. Belongs to the bus's thread."""
 
@@ -79,7 +63,7 @@ class Resolver:
             EntityKey(EntityType(kind), "", name): target
             for (kind, name), target in self._settings.pairs().items()
         }
-        self._books: dict[_Place, _Book] = {}
+        self._books: dict[_Place, Book] = {}
         self._names = 0
         self._ended: dict[EntityKey, list[tuple[str, Any]]] = {}
         self._typed: dict[tuple[str, str, str], set[str]] = {}
@@ -91,6 +75,8 @@ class Resolver:
         self._mixed: set[str] = set()
         """Scopes in which some source does not name GPUs by UUID."""
         self._turned_mixed = False
+        self.is_managed: Callable[[EntityKey], bool] = lambda _: False
+        """Whether a resource bears the name. It stays the entity's: what was done to it stands under it."""
         self.unjoined = 0
         """Names that were not compared, because there are too many."""
         if self._on:
@@ -155,7 +141,7 @@ class Resolver:
         book = self._book(key)
         evidence = structs.replace(evidence_of(key.entity_type, key.entity_id, {}), proper=False)
         self._names += key not in book.claims
-        book.claims.setdefault(key, {})[_MENTION] = _Claim("", _EVER, {}, evidence)
+        book.claims.setdefault(key, {})[_MENTION] = Claim("", _EVER, {}, evidence)
         self._add_tokens(book, key, evidence)
         self._touch(key)
 
@@ -183,7 +169,7 @@ class Resolver:
         self._learn_claim(book, key, fragment, claim, said)
         return fragment
 
-    def _is_late(self, fragment: StateFragment, claim: _Claim) -> bool:
+    def _is_late(self, fragment: StateFragment, claim: Claim) -> bool:
         """Whether an older fragment of a source is of an earlier life, of which is known from now on."""
         key = fragment.key
         late = False
@@ -195,7 +181,7 @@ class Resolver:
                 late = True
         return late
 
-    def _begin_life(self, fragment: StateFragment, fields: list[str], claim: _Claim | None) -> None:
+    def _begin_life(self, fragment: StateFragment, fields: list[str], claim: Claim | None) -> None:
         """A new thing of an old name: what was said of the old one goes, and can't come back."""
         key = fragment.key
         for name in fields:
@@ -286,10 +272,10 @@ class Resolver:
 
     def _learn_claim(
         self,
-        book: _Book,
+        book: Book,
         key: EntityKey,
         fragment: StateFragment,
-        claim: _Claim | None,
+        claim: Claim | None,
         said: dict[str, Any],
     ) -> None:
         if claim is None:
@@ -310,7 +296,7 @@ class Resolver:
         if claim is None:
             if key not in book.claims:
                 self._names += 1
-            new = _Claim(fragment.source_type, fragment.observed_at, known, evidence)
+            new = Claim(fragment.source_type, fragment.observed_at, known, evidence)
             book.claims.setdefault(key, {})[fragment.source] = new
             if key.entity_type is _GPU and not is_plain(key) and self._group(key.scope) not in self._mixed:
                 self._turned_mixed = True
@@ -430,7 +416,7 @@ class Resolver:
                 continue
             yield region
 
-    def _near(self, book: _Book, key: EntityKey) -> set[EntityKey]:
+    def _near(self, book: Book, key: EntityKey) -> set[EntityKey]:
         links = self._bus.links
         head = links.entity(key)
         found = {head, *(name for name, _ in links.ties(head))}
@@ -449,7 +435,7 @@ class Resolver:
         book, links = self._books[place], self._bus.links
         targets = {target for key in region if (target := self._target(key)) is not None}
         names = [
-            Named(key, self._voices(book, key), self._target(key))
+            Named(key, self._voices(book, key), self._target(key), self.is_managed(key))
             for key in sorted(region)
             if key in book.claims or key in targets
         ]
@@ -489,7 +475,7 @@ class Resolver:
         at = self._bus.moment().wall
         self._bus.drift_log.note(entity_type, "identity", detail, at, kind=IDENTITY)
 
-    def _voices(self, book: _Book, key: EntityKey) -> tuple[Voice, ...]:
+    def _voices(self, book: Book, key: EntityKey) -> tuple[Voice, ...]:
         return tuple(
             Voice(
                 source,
@@ -512,18 +498,18 @@ class Resolver:
     def _group(self, scope: str) -> str:
         return self._scopes.get(scope, scope)
 
-    def _book(self, key: EntityKey) -> _Book:
+    def _book(self, key: EntityKey) -> Book:
         place = (key.entity_type, self._group(key.scope))
         book = self._books.get(place)
         if book is None:
-            book = self._books[place] = _Book()
+            book = self._books[place] = Book()
         return book
 
     def _touch(self, key: EntityKey) -> None:
         if key.entity_type in JOINED:
             self._touched.setdefault((key.entity_type, self._group(key.scope)), set()).add(key)
 
-    def _add_tokens(self, book: _Book, key: EntityKey, evidence: Evidence) -> None:
+    def _add_tokens(self, book: Book, key: EntityKey, evidence: Evidence) -> None:
         for token in evidence.tokens:
             names = book.having.setdefault(token, set())
             names.add(key)
@@ -531,7 +517,7 @@ class Resolver:
                 for near in names:  # from now on it identifies nobody
                     self._touch(near)
 
-    def _drop_tokens(self, book: _Book, key: EntityKey, evidence: Evidence) -> None:
+    def _drop_tokens(self, book: Book, key: EntityKey, evidence: Evidence) -> None:
         kept = {token for claim in book.claims.get(key, _NONE).values() for token in claim.evidence.tokens}
         for token in evidence.tokens:
             names = book.having.get(token)
@@ -550,7 +536,7 @@ def _typed_id(kind: str, entity_id: str) -> str:
     return f"{kind}/{entity_id.removeprefix(f'{kind}:')}"
 
 
-_NONE: dict[str, _Claim] = {}
+_NONE: dict[str, Claim] = {}
 _MENTION = ""
 """The source of mentions: none of them speaks of the thing, so it does not matter which made it."""
 _MENTIONS: dict[EntityType, tuple[tuple[str, EntityType], ...]] = {
@@ -565,7 +551,7 @@ _MENTIONS: dict[EntityType, tuple[tuple[str, EntityType], ...]] = {
 """Fields that call nodes and services something, by whatever name their source has for them."""
 
 
-def _telling(book: _Book, evidence: Evidence) -> Evidence:
+def _telling(book: Book, evidence: Evidence) -> Evidence:
     """The evidence without what too many names share."""
     tokens = tuple(token for token in evidence.tokens if len(book.having.get(token, ())) <= TOKEN_NAMES_MAX)
     return evidence if len(tokens) == len(evidence.tokens) else structs.replace(evidence, tokens=tokens)
@@ -580,7 +566,7 @@ def _lives(key: EntityKey) -> tuple[str, ...]:
     return LIFE_FIELDS.get(key.entity_type, ())
 
 
-def _news(fragment: StateFragment, claim: _Claim | None) -> dict[str, Any] | None:
+def _news(fragment: StateFragment, claim: Claim | None) -> dict[str, Any] | None:
     """What a fragment says of its name that its source did not say before; None where that is nothing."""
     fields, labels, entity_type = fragment.fields, fragment.labels, fragment.entity_type
     known: Mapping[str, Any] = claim.said if claim is not None else {}
