@@ -99,9 +99,9 @@ class Running:
         self.until(self.healthy, "a healthy answer")
         return self
 
-    def until(self, holds: Callable[[], Any], what: str) -> Any:
+    def until(self, holds: Callable[[], Any], what: str, within_s: float = START_TIMEOUT_S) -> Any:
         """Poll until `holds` gives something true; returns it."""
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + within_s
         while True:
             value = holds()
             if value:
@@ -109,7 +109,7 @@ class Running:
             if self.process.poll() is not None:
                 pytest.fail(f"ended with {self.process.returncode} before {what}\n{self.out}\n{self.err}")
             if time.monotonic() > deadline:
-                pytest.fail(f"no {what} within {START_TIMEOUT_S:g} s\n{self.out}\n{self.err}")
+                pytest.fail(f"no {what} within {within_s:g} s\n{self.out}\n{self.err}")
             time.sleep(POLL_S)
 
     def get(self, path: str) -> Any:
