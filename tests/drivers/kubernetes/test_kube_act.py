@@ -180,8 +180,8 @@ class Interloper:
     """Changes a node right before each patch arrives, so often."""
 
     def __init__(self, fake: FakeApiServer, times: int) -> None:
-        self._fake, self._times, self._answer = fake, times, fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
-        fake.web._answer = self.answer  # type: ignore[attr-defined]
+        self._fake, self._times, self._answer = fake, times, fake.web.answer
+        fake.web.answer = self.answer
 
     async def answer(self, request: Request) -> Response:
         if request.method == "PATCH" and self._times > 0:
@@ -206,8 +206,8 @@ class LostAnswers:
     """Does what is asked of it, or does not, and breaks the connection instead of an answer to a PATCH."""
 
     def __init__(self, fake: FakeApiServer, *, does: bool) -> None:
-        self._fake, self._does, self._answer = fake, does, fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
-        fake.web._answer = self.answer  # type: ignore[attr-defined]
+        self._fake, self._does, self._answer = fake, does, fake.web.answer
+        fake.web.answer = self.answer
 
     async def answer(self, request: Request) -> Response:
         if request.method != "PATCH":
@@ -223,7 +223,7 @@ async def test_a_lost_answer_is_uncertain_and_can_be_looked_for(does: bool) -> N
         lost = LostAnswers(fake, does=does)
         done = await steps["scale"].run(call(namespace="ns", name="web", replicas=5))
         assert done.outcome is StepOutcome.UNCERTAIN
-        fake.web._answer = lost._answer  # type: ignore[attr-defined]
+        fake.web.answer = lost._answer
         found = await steps["scale"].observe(call(namespace="ns", name="web", replicas=5))
         if does:
             assert found is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ def call(key: str, **inputs: Any) -> StepCall:
     )  # fmt: skip
 
 
-async def test_kubectl_and_steersman_see_each_others_work(tmp_path: Path) -> None:
-    program = shutil.which("kubectl") or pytest.skip("kubectl is not installed")
+async def test_kubectl_and_steersman_see_each_others_work(
+    real_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    program = real_program("kubectl")
     fake = await FakeApiServer(controllers=ALL).start()
     populate(fake)
     made = driver(fake)

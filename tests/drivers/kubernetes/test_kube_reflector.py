@@ -19,6 +19,7 @@ from steersman.drivers.kubernetes.fake import FakeApiServer
 from steersman.drivers.kubernetes.reflector import Reflector, Timing
 from steersman.drivers.kubernetes.resources import CONFIG_MAPS, JOB_SETS, NODES
 from steersman.drivers.kubernetes.shapes import Thing
+from steersman.drivers.web.fake import Request, Response
 from steersman.kernel.clock import SystemClock
 from steersman.kernel.ids import seeded_rng
 from steersman.kernel.quantity import ByteSize
@@ -206,17 +207,17 @@ async def test_a_pages_token_that_grew_too_old_begins_the_list_anew() -> None:
         for number in range(9):
             it.put(f"m-{number}", "1")
         pages = 0
-        answer = it.server._respond
+        answer = it.server.web.answer
 
-        def respond(request: Any, user: str) -> Any:
+        async def respond(request: Request) -> Response:
             nonlocal pages
             pages += "continue" in request.path or "limit" in request.path
             if pages in (2, 4):
                 it.put("m-1", str(pages))
                 it.server.storage.expire()
-            return answer(request, user)
+            return await answer(request)
 
-        it.server._respond = respond  # type: ignore[method-assign]  # as above
+        it.server.web.answer = respond
         it.reflector.start(it.tasks)
         await it.reflector.ready(TIMEOUT_S)
         await it.settled()
@@ -228,15 +229,15 @@ async def test_a_list_that_never_fits_the_history_is_read_in_one() -> None:
     async with rig(start=False, streaming=False) as it:
         for number in range(9):
             it.put(f"m-{number}", "1")
-        answer = it.server._respond
+        answer = it.server.web.answer
 
-        def respond(request: Any, user: str) -> Any:
+        async def respond(request: Request) -> Response:
             if "continue" in request.path:
                 it.server.storage.pass_versions()
                 it.server.storage.expire()
-            return answer(request, user)
+            return await answer(request)
 
-        it.server._respond = respond  # type: ignore[method-assign]  # as above
+        it.server.web.answer = respond
         it.reflector.start(it.tasks)
         await it.reflector.ready(TIMEOUT_S)
         await it.settled()

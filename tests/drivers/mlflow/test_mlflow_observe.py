@@ -326,12 +326,12 @@ async def test_refusals_say_what_to_do(status: int, said: str) -> None:
                 DriverContext("m", "", w.clock, seeded_rng(1), 30.0, 5.0),
             )
         else:
-            answer = w.fake.web._answer
+            answer = w.fake.web.answer
 
             async def refuse(request: Any) -> Any:
                 return msgspec.structs.replace(await answer(request), status=403)
 
-            w.fake.web._answer = refuse
+            w.fake.web.answer = refuse
         with pytest.raises(SourceError, match=said):
             await w.look()
         await w.driver.close()

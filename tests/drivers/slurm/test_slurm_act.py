@@ -249,19 +249,19 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 def between(fake: FakeSlurm, answer: Callable[[Answer, Request], Awaitable[Response]]) -> None:
     """Stand between the caller and the fake, at each change."""
-    real = fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
+    real = fake.web.answer
 
     async def stand(request: Request) -> Response:
         return await (real(request) if request.method == "GET" else answer(real, request))
 
-    fake.web._answer = stand  # type: ignore[attr-defined]  # the seam of a test
+    fake.web.answer = stand
 
 
 @pytest.mark.parametrize("does", [True, False])
 @pytest.mark.parametrize("name", ["drain", "resume", "cancel", "reservation_create", "reservation_delete"])
 async def test_a_lost_answer_is_uncertain_and_can_be_looked_for(name: str, does: bool) -> None:
     async with cluster() as (fake, steps):
-        real = fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
+        real = fake.web.answer
         inputs: dict[str, Any] = {
             "drain": {"node": "n1"},
             "resume": {"node": "n1"},
@@ -282,7 +282,7 @@ async def test_a_lost_answer_is_uncertain_and_can_be_looked_for(name: str, does:
         between(fake, lose)
         lost = await steps[name].run(call(**inputs))
         assert lost.outcome is StepOutcome.UNCERTAIN, lost.detail
-        fake.web._answer = real  # type: ignore[attr-defined]  # the seam of a test
+        fake.web.answer = real
         found = await steps[name].observe(call(**inputs))
         if does:
             assert found is not None

@@ -171,12 +171,12 @@ async def test_a_queue_may_be_a_qos_and_one_without_jobs_goes_on_being_told() ->
 async def test_status_304_is_no_change_and_only_where_that_was_asked() -> None:
     fake = await FakeSlurm(("v0.0.44",)).start()
     driver = SlurmDriver(SlurmOptions(url=fake.url), context())
-    real = fake.web._answer  # type: ignore[attr-defined]  # the seam of a test
+    real = fake.web.answer
 
     async def answer(request: Request) -> Response:
         return Response(b"", 304) if "update_time=" in request.path else await real(request)
 
-    fake.web._answer = answer  # type: ignore[attr-defined]
+    fake.web.answer = answer
     try:
         first = await driver.observe()
         again = await driver.observe()
@@ -187,7 +187,7 @@ async def test_status_304_is_no_change_and_only_where_that_was_asked() -> None:
         async def always(request: Request) -> Response:
             return Response(b"", 304) if "/nodes" in request.path else await real(request)
 
-        fake.web._answer = always  # type: ignore[attr-defined]
+        fake.web.answer = always
         fresh = SlurmDriver(SlurmOptions(url=fake.url), context())
         with pytest.raises(SourceError, match="was not asked so"):
             await fresh.observe()

@@ -60,7 +60,8 @@ class WebFake:
     def __init__(
         self, answer: Callable[[Request], Awaitable[Response]], *, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._answer = answer
+        self.answer = answer
+        """May be replaced while it runs: who answers some requests otherwise passes on the others."""
         self._tls = tls
         self._streams = Supervisor(SystemClock(), system_rng(), name="web-fake")
         self._server: asyncio.Server | None = None
@@ -146,7 +147,7 @@ class WebFake:
             await self._write_for_ever(writer)
             return False
         broken = {"error": Response(b"broken", 500), "denied": Response(b"who are you?", 401)}
-        response = broken.get(fault) or await self._answer(request)
+        response = broken.get(fault) or await self.answer(request)
         length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(response.body)}"
         lines = [
             f"HTTP/1.1 {response.status} answer",
