@@ -44,6 +44,7 @@ from steersman.state.limits import (
     RevisionsExhausted,
 )
 from steersman.state.links import Links, Tie
+from steersman.state.lives import Life
 from steersman.state.outcome import CREATED, MERGED, REFUSED, STALE, MergeOutcome, judge
 from steersman.state.sources import Source, SourceInfo, Sources
 from steersman.state.upkeep import Upkeep
@@ -502,8 +503,9 @@ class StateBus:
         now: Arrival,
         tombstone_left_s: float,
         ties: Iterable[tuple[EntityKey, Tie]] = (),
+        lives: Iterable[tuple[EntityKey, Life]] = (),
     ) -> bool:
-        """Take in an entity from a checkpoint, with the revision and names it had; False where one is here
+        """Take in an entity from a checkpoint, with revision, names and lives it had; False where one is here
         already.
 
         For the start, before fragments come. Raises `BusFull`.
@@ -513,7 +515,7 @@ class StateBus:
             return False
         if self._index.count >= self._limits.entities_max:
             raise BusFull(f"{key} does not fit in", limit=self._limits.entities_max)
-        self.links.adopt(cell, ties)
+        self.links.adopt(cell, ties, lives)
         cell.sample_at = self._upkeep.sampler.first_at(self._index.count)
         for layer in cell.layers:
             heard = layer.source.heard

@@ -28,6 +28,7 @@ from steersman.state.saved import (
     pack_drift,
     restore_cell,
     save_cell,
+    saved_lives,
     saved_ties,
     unpack,
     unpack_drift,
@@ -236,7 +237,13 @@ class Checkpoint:
         while pending:
             some = pending.pop(0)
             saved = [
-                save_cell(c, now, self._bus.tombstone_left_s(c), self._bus.links.ties(c.key))
+                save_cell(
+                    c,
+                    now,
+                    self._bus.tombstone_left_s(c),
+                    self._bus.links.ties(c.key),
+                    self._bus.links.kept_lives(c),
+                )
                 for c in some
                 if c.revision >= 0
             ]
@@ -305,7 +312,8 @@ class Checkpoint:
         if not saved.layers and left_s <= 0:
             return False
         cell = restore_cell(saved, now, elapsed_s, self._bus.source_of, self._bus.revision)
-        return self._bus.adopt(cell, now, left_s, saved_ties(saved))
+        lives = saved_lives(saved, now, elapsed_s, self._bus.revision)
+        return self._bus.adopt(cell, now, left_s, saved_ties(saved), lives)
 
     def _remember_key(self, key: str) -> bool:
         """A key of a bucket that was saved before: written over or deleted by the first save. False where it

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -21,13 +22,9 @@ from steersman.state.cell import Cell, Moved
 from steersman.state.confidence import Refer
 from steersman.state.index import Index
 from steersman.state.layer import Arrival, Layer, Stamp, named, since
+from steersman.state.lives import Life, Lives
 from steersman.state.upkeep import Upkeep
 from steersman.state.view import Picture
-
-BEGUN_MAX = 50_000
-"""Names of which earlier lives are remembered; the oldest are forgotten first."""
-LIVES_MAX = 16
-"""Earlier lives that are shown of one name."""
 
 
 class Tie(Struct, frozen=True):
@@ -62,8 +59,7 @@ class Links:
         self._doubts: dict[EntityKey, tuple[Ambiguity, ...]] = {}
         self._hollow: list[Cell] = []
         self._refers: dict[str, Refer] = {}
-        self._begun: dict[EntityKey, Stamp] = {}
-        self._lives: dict[EntityKey, tuple[LifeChange, ...]] = {}
+        self._lives = Lives()
 
     # ---- what is told
 
@@ -124,10 +120,7 @@ class Links:
         cell = self._index.place(name)
         own = self._index.own(name)
         stamp = Stamp(min(when, arrival.wall), arrival, cell.revision if cell is not None else 0)
-        self._begun.pop(name, None)
-        self._begun[name] = stamp
-        if len(self._begun) > BEGUN_MAX:
-            del self._begun[next(iter(self._begun))]
+        self._lives.begin(name, stamp)
         if own is not None:
             own.floor = stamp
         if cell is None:
@@ -148,20 +141,23 @@ class Links:
 
     def note_life(self, name: EntityKey, field: str, before: str, after: str) -> None:
         """Remember that the name is another thing now: `field` told it."""
-        change = LifeChange(self._arrival(0).wall, name.entity_id, field, before, after)
-        lives = self._lives.pop(name, ())
-        self._lives[name] = (*lives, change)[-LIVES_MAX:]
-        if len(self._lives) > BEGUN_MAX:
-            del self._lives[next(iter(self._lives))]
+        self._lives.note(name, LifeChange(self._arrival(0).wall, name.entity_id, field, before, after))
+
+    def end(self, name: EntityKey, field: str, value: Any) -> None:
+        """The life of the name that this id tells is over, and does not come back."""
+        self._lives.end(name, field, value)
+
+    def ended(self, name: EntityKey) -> tuple[tuple[str, Any], ...]:
+        """Field and value of the ids of the name's lives that are over."""
+        return self._lives.ended(name)
 
     def lives(self, cell: Cell) -> tuple[LifeChange, ...]:
         """When one of the entity's names became another thing, oldest first."""
-        if not self._lives:
-            return ()
-        names = (cell.key, *self._index.names.get(cell.key, ()))
-        return tuple(
-            sorted((change for name in names for change in self._lives.get(name, ())), key=lambda one: one.at)
-        )
+        return self._lives.changes(self._names(cell))
+
+    def kept_lives(self, cell: Cell) -> list[tuple[EntityKey, Life]]:
+        """What is remembered of the lives of an entity's names, for a checkpoint."""
+        return self._lives.kept(self._names(cell))
 
     def tidy(self) -> None:
         """Let go of entities that were made to receive a name, and got nothing after all."""
@@ -243,7 +239,7 @@ class Links:
 
     def floor(self, cell: Cell, fragment: StateFragment) -> Stamp | None:
         """When what a fragment names, and lands in that cell, was last deleted."""
-        if not (self._ties or self._begun):
+        if not (self._ties or self._lives):
             return cell.floor
         name = fragment.key
         own = cell if cell.key == name else self._index.moved.get(name)
@@ -258,8 +254,15 @@ class Links:
         cell.ghost, cell.moved = (), None
         self._upkeep.tombstones.dig_up(cell)
 
-    def adopt(self, cell: Cell, ties: Iterable[tuple[EntityKey, Tie]] = ()) -> None:
-        """Take in a cell from a checkpoint, with its further names."""
+    def adopt(
+        self,
+        cell: Cell,
+        ties: Iterable[tuple[EntityKey, Tie]] = (),
+        lives: Iterable[tuple[EntityKey, Life]] = (),
+    ) -> None:
+        """Take in a cell from a checkpoint, with its further names and what is known of their lives."""
+        for name, life in lives:
+            self._lives.restore(name, life)
         if self._index.place(cell.key) is None:
             self._index.add(cell)
         else:
@@ -274,11 +277,10 @@ class Links:
 
     def _begin(self, cell: Cell) -> Stamp | None:
         """When the entity's present life began, by the latest of its names; None where it had no other."""
-        if not self._begun:
-            return None
-        names = (cell.key, *self._index.names.get(cell.key, ()))
-        known = [self._begun[name] for name in names if name in self._begun]
-        return max(known, key=lambda stamp: stamp.observed_at, default=None)
+        return self._lives.begun(self._names(cell)) if self._lives else None
+
+    def _names(self, cell: Cell) -> tuple[EntityKey, ...]:
+        return (cell.key, *self._index.names.get(cell.key, ()))
 
     def _carry(self, name: EntityKey, here: Cell, to: Cell, arrival: Arrival) -> None:
         """Take what was said of a name from one cell to another."""

@@ -19,11 +19,13 @@ from steersman.kernel.bounds import MIB
 from steersman.kernel.errors import SteersmanError
 from steersman.kinds.drift import DriftSignal
 from steersman.kinds.entity import EntityKey, EntityType
+from steersman.kinds.explanation import LifeChange
 from steersman.kinds.fragment import StateFragment
 from steersman.state.cell import Cell, Moved
 from steersman.state.history import History
 from steersman.state.layer import Arrival, Layer, Stamp
 from steersman.state.links import Tie
+from steersman.state.lives import Life
 from steersman.state.past import Change, Past
 from steersman.state.sources import Source
 
@@ -82,6 +84,16 @@ class SavedMove(Struct, frozen=True, array_like=True):
     stamp: SavedStamp
 
 
+class SavedLife(Struct, frozen=True, array_like=True):
+    """What is known of the lives of one of an entity's names."""
+
+    scope: str
+    entity_id: str
+    begun: SavedStamp | None
+    ended: list[tuple[str, Any]]
+    changes: list[LifeChange]
+
+
 class SavedCell(Struct, frozen=True, array_like=True):
     """An entity or tombstone. `ghost` is a tombstone's last layers."""
 
@@ -96,6 +108,7 @@ class SavedCell(Struct, frozen=True, array_like=True):
     moved: SavedMove | None = None
     ties: list[SavedTie] = field(default_factory=list[SavedTie])
     past: list[Change] = field(default_factory=list[Change])
+    lives: list[SavedLife] = field(default_factory=list[SavedLife])
 
 
 class SavedBucket(Struct, frozen=True, array_like=True):
@@ -146,9 +159,13 @@ def unpack_drift(value: bytes) -> list[DriftSignal]:
 
 
 def save_cell(
-    cell: Cell, now: Arrival, tombstone_left_s: float, ties: Iterable[tuple[EntityKey, Tie]] = ()
+    cell: Cell,
+    now: Arrival,
+    tombstone_left_s: float,
+    ties: Iterable[tuple[EntityKey, Tie]] = (),
+    lives: Iterable[tuple[EntityKey, Life]] = (),
 ) -> SavedCell:
-    """A cell as it stands, with its further names."""
+    """A cell as it stands, with its further names and what is known of their lives."""
     moved = cell.moved
     return SavedCell(
         cell.entity_type.value,
@@ -162,6 +179,16 @@ def save_cell(
         SavedMove(moved.scope, moved.entity_id, _save_stamp(moved.stamp, now)) if moved is not None else None,
         [SavedTie(name.scope, name.entity_id, t.rule, t.evidence, t.since) for name, t in ties],
         list(cell.history.past.kept()) if cell.history is not None else [],
+        [
+            SavedLife(
+                name.scope,
+                name.entity_id,
+                _save_stamp(life.begun, now) if life.begun is not None else None,
+                list(life.ended),
+                list(life.changes),
+            )
+            for name, life in lives
+        ],
     )
 
 
@@ -172,6 +199,24 @@ def saved_ties(saved: SavedCell) -> list[tuple[EntityKey, Tie]]:
     return [
         (EntityKey(entity_type, one.scope, one.entity_id), Tie(to, one.rule, one.evidence, one.since))
         for one in saved.ties
+    ]
+
+
+def saved_lives(
+    saved: SavedCell, now: Arrival, elapsed_s: float, newest: int
+) -> list[tuple[EntityKey, Life]]:
+    """What is known of the lives of a saved entity's names, `elapsed_s` after it was saved."""
+    clock = _Since(now, elapsed_s, newest)
+    return [
+        (
+            EntityKey(EntityType(saved.entity_type), one.scope, one.entity_id),
+            Life(
+                clock.stamp(one.begun) if one.begun is not None else None,
+                tuple(one.ended),
+                tuple(one.changes),
+            ),
+        )
+        for one in saved.lives
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -87,6 +87,10 @@ LIFE_FIELDS: dict[EntityType, tuple[str, ...]] = {
 }
 """Fields of which another value means another thing of the same name. A new `boot_id` is not among them: the
 machine that booted is the same, and what schedulers said of it holds."""
+
+LIVED_ONCE = ("uid", "submitted_at")
+"""Those of them that no other life ever has again. A machine's ids come back: it registers anew, or returns
+from repair to the name that a spare had meanwhile."""
 
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "localhost4", "localhost6"})
 _NO_UUIDS = frozenset(
@@ -315,3 +319,15 @@ def _pci(value: Any) -> str:
 
 def _once(tokens: list[Token]) -> tuple[Token, ...]:
     return tuple(dict.fromkeys(tokens))
+
+
+def is_anew(
+    name: str, value: Any, ended: Sequence[tuple[str, Any]], told: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether an id that a source tells for the first time is of a life of which nobody told yet. `ended` are
+    the ids of lives that are over, `told` is what other sources say of the name. Where they say something
+    else, an id of a life before is that of a copy that lags, of hardware that was replaced."""
+    if all(field != name for field, _ in ended):
+        return False
+    known = [said[name] for said in told if name in said]
+    return value not in known and not (known and (name, value) in ended)

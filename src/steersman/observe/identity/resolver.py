@@ -26,9 +26,11 @@ from steersman.observe.identity.evidence import (
     JOINED,
     LABELS_READ,
     LIFE_FIELDS,
+    LIVED_ONCE,
     RULES,
     Evidence,
     evidence_of,
+    is_anew,
 )
 from steersman.observe.identity.joining import TOKEN_NAMES_MAX, Groups, Named, Voice, join
 from steersman.state.bus import StateBus
@@ -38,8 +40,6 @@ NAMES_MAX = 250_000
 REGION_MAX = 2_048
 """Names that are worked out together: joining them takes some 50 ms at most. What hangs together more than
 that shares evidence that identifies nothing."""
-ENDED_MAX = 8
-"""Earlier lives that are remembered of one name."""
 TICK = timedelta(microseconds=1)
 _EVER = datetime.min.replace(tzinfo=UTC)
 
@@ -65,7 +65,6 @@ class Resolver:
         }
         self._books: dict[_Place, Book] = {}
         self._names = 0
-        self._ended: dict[EntityKey, list[tuple[str, Any]]] = {}
         self._typed: dict[tuple[str, str, str], set[str]] = {}
         self._touched: dict[_Place, set[EntityKey]] = {}
         self._told: set[tuple[EntityKey, str]] = set()
@@ -156,14 +155,16 @@ class Resolver:
         said = _news(fragment, claim)
         if said is None:
             return fragment
-        ended = self._ended.get(key)
-        if ended and any((name, said[name]) in ended for name in _lives(key) if name in said):
+        ended = self._bus.links.ended(key)
+        if ended and any((name, said[name]) in ended for name in LIVED_ONCE if name in said):
             return None
         if claim is not None and fragment.observed_at < claim.at:
             return fragment
-        reborn = [
-            name for name in _lives(key) if name in said and claim is not None and name in claim.said
-        ] or [name for name in _lives(key) if ended and name in said and any(n == name for n, _ in ended)]
+        told = [one.said for source, one in book.claims.get(key, _NONE).items() if source != fragment.source]
+        lives = [name for name in _lives(key) if name in said]
+        reborn = [name for name in lives if claim is not None and name in claim.said] or [
+            name for name in lives if ended and is_anew(name, said[name], ended, told)
+        ]
         if reborn:
             self._begin_life(fragment, reborn, claim)
         self._learn_claim(book, key, fragment, claim, said)
@@ -176,7 +177,7 @@ class Resolver:
         for name in _lives(key):
             value = fragment.fields.get(name)
             if value is not None and name in claim.said and claim.said[name] != value:
-                self._end(key, name, value)
+                self._bus.links.end(key, name, value)
                 self._bus.links.renew(key, claim.at - TICK)
                 late = True
         return late
@@ -186,17 +187,11 @@ class Resolver:
         key = fragment.key
         for name in fields:
             if claim is not None and name in claim.said:
-                self._end(key, name, claim.said[name])
+                self._bus.links.end(key, name, claim.said[name])
                 self._bus.links.note_life(key, name, str(claim.said[name]), str(fragment.fields[name]))
         self._bus.links.renew(key, fragment.observed_at - TICK)
         if claim is not None:
             claim.said = {n: v for n, v in claim.said.items() if n not in _lives(key)}
-
-    def _end(self, key: EntityKey, name: str, value: Any) -> None:
-        lives = self._ended.setdefault(key, [])
-        if (name, value) not in lives:
-            lives.append((name, value))
-            del lives[:-ENDED_MAX]
 
     def _with_type(self, fragment: StateFragment) -> StateFragment:
         """A tenant or scheduler under an id that says what it is: a namespace and an account of one name are
@@ -241,7 +236,7 @@ class Resolver:
             claim = claims.pop(source)
             for name in _lives(key):
                 if name in claim.said:
-                    self._end(key, name, claim.said[name])
+                    self._bus.links.end(key, name, claim.said[name])
             self._drop_tokens(book, key, claim.evidence)
         if not claims:
             del book.claims[key]
