@@ -202,8 +202,12 @@ def test_one_node_of_five_sources_is_one_entity(running: Any) -> None:
     running.until(
         lambda: {one["name"] for one in explained(running, f"node/{NODE}")["sources"]} >= five, "five sources"
     )
+    running.until(lambda: running.get("/api/v1/resources/node")["items"], "the machine's resource")
     shown = running.type("explain", "node/n0").stdout  # by another of its names
-    assert shown.startswith(f"Entity:     node/{NODE}")
+    assert f"\nEntity:     node/{NODE}" in shown
+    assert shown.startswith(f"Managed as:     Node/{NODE}, version "), "it is enrolled under one name, once"
+    resources = running.get("/api/v1/resources/node")["items"]
+    assert [one["id"] for one in resources] == [NODE]
     assert "Also called:" in shown
     assert "name n0" in shown
     assert {gpu["node"] for gpu in entities(running, "gpu").values()} == {NODE}

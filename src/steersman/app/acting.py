@@ -223,7 +223,18 @@ def _make_watchers(
     )
     own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
     loop.appeared = conditions.expect
-    inventory = Inventory(ledger, lifecycles, sights, clock=clock, proves=own.__contains__)
+
+    def unheard() -> list[str]:
+        """Sources that have not had their first say."""
+        others = [source.name for source in settings.sources if source.name not in own]
+        known = {name: bus.source_status(name) for name in others}
+        return [
+            name
+            for name, status in known.items()
+            if status is None or (status.state == "unheard" and not status.failures)
+        ]
+
+    inventory = Inventory(ledger, lifecycles, sights, clock=clock, proves=own.__contains__, unheard=unheard)
     return conditions, inventory
 
 

@@ -55,6 +55,7 @@ def ask_both(plane: Steersman, arguments: argparse.Namespace) -> tuple[Explanati
     from steersman.cli.target import read_target
     from steersman.kernel.errors import NotFound, Unavailable
     from steersman.kinds.names import kind_of, resource_kind_of
+    from steersman.kinds.state import NodeState
 
     word: str = arguments.KIND
     head, slash, rest = word.partition("/")
@@ -70,12 +71,28 @@ def ask_both(plane: Steersman, arguments: argparse.Namespace) -> tuple[Explanati
         if absent is not None:
             raise absent
         return explanation, None
-    try:
-        return explanation, plane.story(kind, name)
-    except (NotFound, Unavailable) as error:
-        if explanation is None:
-            raise absent or error from None
-        return explanation, None
+    refused: NotFound | Unavailable | None = None
+    for resource_id in _resource_ids(name, explanation):
+        try:
+            story = plane.story(kind, resource_id)
+        except (NotFound, Unavailable) as error:
+            refused = refused or error
+        else:
+            state = story.resource.state
+            scope = state.scope if isinstance(state, NodeState) else ""
+            if explanation is None or scope == explanation.key.scope:
+                return explanation, story
+    if explanation is None:
+        raise absent or refused or NotFound(f"there is no {word}")
+    return explanation, None
+
+
+def _resource_ids(name: str, explanation: Explanation | None) -> list[str]:
+    """The names that its resource may have: the entity's, whatever it was called by."""
+    if explanation is None:
+        return [name]
+    key = explanation.key
+    return [key.entity_id, f"{key.entity_id}@{key.scope}"] if key.scope else [key.entity_id]
 
 
 def _write(explanation: Explanation, now: datetime) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from walk_plane import ALICE, machines, node
 
 from steersman.act.managers.conditions import DEBOUNCE_S, NodeConditions, verdicts_of
-from steersman.act.managers.inventory import IMPORTER, Inventory
+from steersman.act.managers.inventory import HEARD_WITHIN_S, IMPORTER, Inventory
 from steersman.act.managers.sights import BusSights, NodeSight
 from steersman.act.reconcile.loop import ReconcileLoop
 from steersman.kernel.clock import ManualClock
@@ -44,8 +44,10 @@ class Site:
             sights,
             clock=clock,
             proves=lambda source: source == "local",
+            unheard=lambda: self.unheard,
             lifecycle="small",
         )
+        self.unheard: set[str] = set()
         self.loop = ReconcileLoop(store, self.ledger, [], clock=clock, rng=seeded_rng(2), ids=CountedIds())
         self.loop.appeared = self.conditions.expect
         self.tasks = Supervisor(clock, seeded_rng(1))
@@ -66,8 +68,8 @@ class Site:
             self.bus.flush()
             await asyncio.sleep(0)
 
-    async def pass_time(self, seconds: int) -> None:
-        for _ in range(seconds):
+    async def pass_time(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
             self.clock.advance(1)
             await self.settle()
 
@@ -110,6 +112,30 @@ async def test_nodes_of_other_sources_are_made_by_people(site: Site) -> None:
     await site.ledger.create(NodeState(id="far", lifecycle_table="small"), ALICE)
     await site.pass_time(3)
     assert await site.truth("reachable", "far") is Truth.TRUE
+
+
+async def test_machines_are_enrolled_when_each_source_has_had_its_say(site: Site) -> None:
+    site.unheard = {"slurm", "dcgm"}
+    site.start()
+    await site.see(0.2)
+    await site.pass_time(5)
+    assert await site.ledger.find(node("n1")) is None, "by another source it may have another name"
+    site.unheard = {"dcgm"}
+    await site.pass_time(5)
+    assert await site.ledger.find(node("n1")) is None
+    site.unheard = set()
+    await site.pass_time(4)
+    assert (await site.ledger.get(node("n1"))).status == "in_service"
+
+
+async def test_a_source_that_says_nothing_at_all_is_not_waited_for_long(site: Site) -> None:
+    site.unheard = {"slurm"}
+    site.start()
+    await site.see(0.2)
+    await site.pass_time(HEARD_WITHIN_S - 1)
+    assert await site.ledger.find(node("n1")) is None
+    await site.pass_time(5)
+    assert await site.ledger.find(node("n1")) is not None
 
 
 async def test_what_a_person_changed_or_deleted_stays_so(site: Site) -> None:

@@ -3,11 +3,14 @@
 A source that runs on a machine (driver `host`) proves that the machine exists and is in use, so its node
 becomes a resource, in service. What other sources speak of may be anything; for that `steersman apply` is
 there. A resource that is there is never touched, and one that a person has deleted is not made again.
+
+The resource is named like the entity, and the entity by all that its sources call the machine. So nothing is
+made at the start until each source has had its first say, or has failed, or has had time enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from steersman.act.managers.sights import NODE, NodeSight, NodeSights, find_node, node_refs
 from steersman.kernel.clock import Clock
@@ -26,6 +29,11 @@ LIFECYCLE = "hpc-default"
 IN_SERVICE = "in_service"
 """Where a machine begins that is in use; the table's initial state where it has none of that name."""
 RETRY_S = 5.0
+HEARD_WITHIN_S = 30.0
+"""How long sources are waited for at the start: three usual cadences."""
+SETTLE_S = 2.0
+"""Then a source that streams may still be at its first list: so long until its names are joined too."""
+_LOOK_EVERY_S = 0.5
 
 _log = get_logger("act.inventory")
 
@@ -34,6 +42,7 @@ class Inventory:
     """Makes nodes. Give `run` to a supervisor with restart.
 
     - `proves(source)`: whether the source, by name, runs on the machine that it reports.
+    - `unheard()`: sources that may name machines too and have neither spoken nor failed so far.
     """
 
     def __init__(
@@ -44,6 +53,7 @@ class Inventory:
         *,
         clock: Clock,
         proves: Callable[[str], bool],
+        unheard: Callable[[], Collection[str]] = tuple,
         lifecycle: str = LIFECYCLE,
     ) -> None:
         self._ledger = ledger
@@ -51,6 +61,7 @@ class Inventory:
         self._sights = sights
         self._clock = clock
         self._proves = proves
+        self._unheard = unheard
         self._lifecycle = lifecycle
         self._known: set[tuple[str, str]] = set()
 
@@ -58,6 +69,7 @@ class Inventory:
         """Watch for machines until cancelled."""
         changes = self._sights.subscribe()
         try:
+            await self._hear_all()
             for sight in list(self._sights.all()):
                 await self._enrol_surely(sight)
             while True:
@@ -65,6 +77,16 @@ class Inventory:
                     await self._enrol_surely(sight)
         finally:
             changes.close()
+
+    async def _hear_all(self) -> None:
+        if not self._unheard():
+            return
+        until = self._clock.monotonic() + HEARD_WITHIN_S
+        while (silent := self._unheard()) and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_EVERY_S)
+        if silent:
+            _log.warning("enrolling_without", sources=sorted(silent), waited_s=HEARD_WITHIN_S)
+        await self._clock.sleep(SETTLE_S)
 
     async def enrol(self, sight: NodeSight) -> ResourceRef | None:
         """Make the machine's resource if it is to have one and has none; its ref where one was made."""

@@ -30,7 +30,6 @@ from steersman.drivers.host.readings import MachineReading
 from steersman.drivers.lane import Lane
 from steersman.drivers.watch.snapshots import Baselines, FilesPicture, Snapshots
 from steersman.kinds.entity import EntityKey, EntityType
-from steersman.kinds.fragment import SCOPE_LABEL, FragmentInvalid, StateFragment
 
 T = TypeVar("T")
 
@@ -300,7 +299,8 @@ class HostDriver:
             if file.name:
                 labels["name"] = file.name
             entity_id = f"{self._node}:{file.path}"
-            self._tell(seen, EntityType.CONFIG_SNAPSHOT, entity_id, at, file.fields, labels, file.clear)
+            fields = {"path": file.path, **file.fields}
+            self._tell(seen, EntityType.CONFIG_SNAPSHOT, entity_id, at, fields, labels, file.clear)
 
     def _tell(
         self,
@@ -312,26 +312,8 @@ class HostDriver:
         labels: dict[str, str] | None = None,
         clear: tuple[str, ...] = (),
     ) -> None:
-        merged = {**(labels or {}), **self._options.labels}
-        if self._context.scope:
-            merged[SCOPE_LABEL] = self._context.scope
-        try:
-            fragment = StateFragment(
-                source_type=self.name,
-                source=self._context.source,
-                entity_type=entity_type,
-                entity_id=entity_id,
-                observed_at=at,
-                fields=fields,
-                labels=merged,
-                clear=clear,
-            )
-        except (
-            FragmentInvalid
-        ) as error:  # a path or name longer than anything takes: one entity, not the look
-            self._note(seen, [f"{entity_type.value} {entity_id[:64]}: {error.detail}"])
-        else:
-            seen.fragments.append(fragment)
+        labels = {**(labels or {}), **self._options.labels}
+        seen.tell(self._context, self.name, (entity_type, entity_id), at, fields, labels, clear)
 
     @staticmethod
     def _note(seen: Observation, warnings: list[str]) -> None:
