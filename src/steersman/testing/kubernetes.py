@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from steersman.drivers.kubernetes.client import PATCH_JSON, PATCH_STRATEGIC, KubeClient, KubernetesRefused
+from steersman.drivers.kubernetes.marks import FIELD_MANAGER
 from steersman.drivers.kubernetes.resources import CONFIG_MAPS, NODES, Resource
 from steersman.drivers.kubernetes.shapes import INITIAL_EVENTS_END, ListMeta, ObjectList, Thing, WatchLine
 
@@ -88,6 +89,28 @@ async def check_patches(client: KubeClient, namespace: str) -> None:
     _expect(done["data"] == {"v": "9", "x": "2", "y": "1"}, "a strategic merge patch was not applied")
     odd = await _refused(client.patch(CONFIG_MAPS, "a", {}, kind="application/x-odd", **options))
     _expect(odd.http_status == 415, f"a patch of an unknown kind gives {odd.http_status}")
+
+
+async def check_who_changed_a_field_is_on_record(client: KubeClient, namespace: str) -> None:
+    """Whoever changed a field last has it; a write of what is there takes nothing; a record that was dropped
+    stays away."""
+    await _create(client, namespace, "a")
+
+    async def writers(labels: dict[str, Any], **metadata: Any) -> list[str]:
+        await _merge(client, namespace, "a", {"metadata": {"labels": labels, **metadata}})
+        thing = await client.get(CONFIG_MAPS, "a", namespace=namespace, timeout_s=TIMEOUT_S)
+        record: list[dict[str, Any]] = _meta(thing).get("managedFields") or []
+        return [
+            entry["manager"]
+            for entry in record
+            if "f:mark" in entry["fieldsV1"].get("f:metadata", {}).get("f:labels", {})
+        ]
+
+    _expect(await writers({"mark": "x"}) == [FIELD_MANAGER], "who put a label is not on record")
+    _expect(await writers({"other": "x"}) == [FIELD_MANAGER], "another field took a label's record away")
+    _expect(await writers({"mark": None}) == [], "what is gone is still on record")
+    await writers({}, managedFields=[{}])
+    _expect(await writers({"mark": "x"}) == [], "a record that was dropped came back by itself")
 
 
 async def check_a_dry_run_changes_nothing(client: KubeClient, namespace: str) -> None:
@@ -235,6 +258,7 @@ KUBERNETES_CHECKS: tuple[Check, ...] = (
     check_uids_and_versions,
     check_old_versions_conflict,
     check_patches,
+    check_who_changed_a_field_is_on_record,
     check_a_dry_run_changes_nothing,
     check_a_list_by_pages_is_one_state,
     check_selectors,

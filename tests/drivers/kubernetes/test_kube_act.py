@@ -164,6 +164,81 @@ async def test_our_own_cordon_is_taken_back_with_its_marks() -> None:
         assert (again.outcome, again.outputs["changed"]) == (StepOutcome.SUCCEEDED, False)
 
 
+CREDIT: dict[str, Any] = {"f:spec": {"f:unschedulable": {}}}
+
+
+def recordon(fake: FakeApiServer, name: str = "n1") -> None:
+    """A person takes a cordon back, and cordons the node again for a reason of their own."""
+    for spec in ({}, {"unschedulable": True}):
+        fake.change("nodes", find(fake, "nodes", name), spec=spec, manager="kubectl-cordon")
+
+
+@pytest.mark.parametrize("by", ["cordon", "drain"])
+async def test_a_persons_cordon_that_came_after_ours_is_not_taken_back(by: str) -> None:
+    async with cluster() as (fake, steps):
+        assert (await steps[by].run(call(node="n1", by="a"))).outputs["ours"] is True
+        recordon(fake)
+        assert CORDON_MARK in marks(find(fake, "nodes", "n1"))
+        refused = await steps["uncordon"].run(call(node="n1", by="b"))
+        assert refused.outcome is StepOutcome.PERMANENT
+        assert "kubectl-cordon cordoned it after us" in refused.detail
+        assert cordoned(fake)
+        for again in ("cordon", "drain"):
+            done = await steps[again].run(call(node="n1", by=f"{again}/2"))
+            assert (done.outcome, done.outputs["ours"]) == (StepOutcome.SUCCEEDED, False)
+        assert (await steps["uncordon"].run(call(node="n1", by="c"))).outcome is StepOutcome.PERMANENT
+        forced = await steps["uncordon"].run(call(node="n1", by="d", force=True))
+        assert (forced.outcome, forced.outputs["ours"]) == (StepOutcome.SUCCEEDED, False)
+        assert not cordoned(fake)
+        assert CORDON_MARK not in marks(find(fake, "nodes", "n1"))
+
+
+async def test_a_cordon_that_we_make_again_after_a_persons_uncordon_is_ours() -> None:
+    async with cluster() as (fake, steps):
+        await steps["cordon"].run(call(node="n1", by="a"))
+        fake.change("nodes", find(fake, "nodes", "n1"), spec={}, manager="kubectl-cordon")
+        assert (await steps["cordon"].run(call(node="n1", by="b"))).outputs["ours"] is True
+        # What others write beside it, and a cordon on what is cordoned, takes nothing from us.
+        beside = {"unschedulable": True, "taints": [{"key": "a", "effect": "NoSchedule"}]}
+        fake.change("nodes", find(fake, "nodes", "n1"), spec=beside, manager="kube-controller-manager")
+        assert (await steps["uncordon"].run(call(node="n1", by="c"))).outcome is StepOutcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ([{}], "no record"),
+        (
+            [{"manager": "ancient-changes", "fieldsV1": {"f:spec": {"f:unschedulable": {}}}}],
+            "ancient-changes",
+        ),
+        (
+            [
+                {"manager": "steersman", "fieldsV1": CREDIT},
+                {"manager": "argocd", "operation": "Apply", "fieldsV1": CREDIT},
+            ],
+            "argocd",
+        ),
+        (["x", {"fieldsV1": CREDIT}], "an unnamed program"),
+        ("x", "no record"),
+    ],
+)
+async def test_where_the_record_of_writers_can_not_tell_a_cordon_stays(record: Any, why: str) -> None:
+    async with cluster() as (fake, steps):
+        await steps["cordon"].run(call(node="n1", by="a"))
+        node = find(fake, "nodes", "n1")
+        if record == [{}]:
+            fake.change("nodes", node, metadata={"managedFields": record})
+            assert find(fake, "nodes", "n1")["metadata"]["managedFields"] == []
+        else:
+            meta = {**node["metadata"], "managedFields": record}
+            fake.storage.put("nodes", ("", "n1"), {**node, "metadata": meta})
+        refused = await steps["uncordon"].run(call(node="n1", by="b"))
+        assert refused.outcome is StepOutcome.PERMANENT
+        assert why in refused.detail
+        assert cordoned(fake)
+
+
 async def test_what_this_attempt_did_and_somebody_undid_is_not_done_again_by_it() -> None:
     async with cluster() as (fake, steps):
         await steps["cordon"].run(call(node="n1"))
@@ -303,7 +378,8 @@ async def test_taints_are_put_and_taken_off_and_somebody_elses_stay() -> None:
         assert (await steps["taint"].run(call(by="a", **ours))).outcome is StepOutcome.SUCCEEDED
         node = find(fake, "nodes", "n1")
         assert [taint["key"] for taint in node["spec"]["taints"]] == ["team", "steersman.io/repair"]
-        assert marks(node)[TAINTS_MARK] == "steersman.io/repair:NoExecute"
+        added = node["spec"]["taints"][1]["timeAdded"]
+        assert marks(node)[TAINTS_MARK] == f"steersman.io/repair=yes:NoExecute@{added}"
         other = {"node": "n1", "key": "team", "effect": "NoSchedule"}
         for name in ("taint", "untaint"):
             refused = await steps[name].run(call(by="b", **other))
@@ -315,6 +391,54 @@ async def test_taints_are_put_and_taken_off_and_somebody_elses_stay() -> None:
         forced = await steps["untaint"].run(call(by="d", force=True, **other))
         assert forced.outcome is StepOutcome.SUCCEEDED
         assert not find(fake, "nodes", "n1")["spec"].get("taints")
+
+
+@pytest.mark.parametrize("given", [{}, {"value": "yes"}])
+async def test_a_taint_that_a_person_took_off_and_put_again_is_theirs(given: dict[str, str]) -> None:
+    ours = {"node": "n1", "key": "repair", "effect": "NoSchedule", **given}
+    theirs = {"key": "repair", "effect": "NoSchedule", **given}
+    async with cluster() as (fake, steps):
+        await steps["taint"].run(call(by="a", **ours))
+        for taints in ([], [theirs]):
+            fake.change("nodes", find(fake, "nodes", "n1"), spec={"taints": taints}, manager="kubectl-taint")
+        assert TAINTS_MARK in marks(find(fake, "nodes", "n1"))
+        again = await steps["taint"].run(call(by="b", **ours))
+        assert (again.outcome, again.outputs["ours"]) == (StepOutcome.SUCCEEDED, False)
+        refused = await steps["untaint"].run(call(by="c", **ours))
+        assert refused.outcome is StepOutcome.PERMANENT
+        assert find(fake, "nodes", "n1")["spec"]["taints"] == [theirs]
+        changed = await steps["taint"].run(call(by="d", **{**ours, "value": "other"}))
+        assert changed.outcome is StepOutcome.PERMANENT
+        assert (await steps["untaint"].run(call(by="e", force=True, **ours))).outcome is StepOutcome.SUCCEEDED
+        assert TAINTS_MARK not in marks(find(fake, "nodes", "n1"))
+
+
+async def test_a_taint_with_another_value_is_theirs_and_a_mark_without_a_time_no_proof() -> None:
+    async with cluster() as (fake, steps):
+        ours = {"node": "n1", "key": "repair", "effect": "NoSchedule", "value": "yes"}
+        await steps["taint"].run(call(by="a", **ours))
+        (taint,) = find(fake, "nodes", "n1")["spec"]["taints"]
+        fake.change("nodes", find(fake, "nodes", "n1"), spec={"taints": [{**taint, "value": "no"}]})
+        assert (await steps["untaint"].run(call(by="b", **ours))).outcome is StepOutcome.PERMANENT
+        fake.change(
+            "nodes",
+            find(fake, "nodes", "n1"),
+            spec={"taints": [{"key": "repair", "effect": "NoSchedule"}]},
+            metadata={"annotations": {TAINTS_MARK: "repair=:NoSchedule@,repair:NoSchedule"}},
+        )
+        assert (await steps["untaint"].run(call(by="c", **ours))).outcome is StepOutcome.PERMANENT
+
+
+async def test_a_second_taint_of_ours_leaves_the_first_ours() -> None:
+    async with cluster() as (_, steps):
+        one, two = ({"node": "n1", "key": key, "effect": "NoSchedule"} for key in ("one", "two"))
+        for number, given in enumerate((one, two)):
+            assert (await steps["taint"].run(call(by=f"a{number}", **given))).outputs["ours"] is True
+        changed = await steps["taint"].run(call(by="b", **{**one, "value": "x"}))
+        assert changed.outcome is StepOutcome.SUCCEEDED
+        for number, given in enumerate((one, two)):
+            done = await steps["untaint"].run(call(by=f"c{number}", **given))
+            assert done.outcome is StepOutcome.SUCCEEDED, done.detail
 
 
 async def test_a_workload_is_scaled_where_it_is_as_expected() -> None:

@@ -142,6 +142,16 @@ CORDONS: list[tuple[dict[str, Any], str | None, str, str | None]] = [
     ),
     (
         {
+            "spec": CORDONED,
+            "annotations": {CORDON_MARK: "op-1/drain/1", REASON_MARK: "new firmware"},
+            "managedFields": BY_KUBECTL,
+        },
+        "kubectl-cordon",
+        "planned",
+        None,
+    ),
+    (
+        {
             "labels": {
                 "sagemaker.amazonaws.com/node-health-status": "UnschedulablePendingReboot",
                 "sagemaker.amazonaws.com/fault-type": "NvidiaErrorReboot",

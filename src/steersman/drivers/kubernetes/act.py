@@ -22,6 +22,7 @@ from steersman.drivers.kubernetes.operation import (
     marks_of,
     part,
 )
+from steersman.drivers.kubernetes.ours import our_taints, taint_mark, why_not_our_cordon
 from steersman.drivers.kubernetes.resources import DEPLOYMENTS, NODES, STATEFUL_SETS
 from steersman.kernel.clock import Clock, iso_utc
 from steersman.kinds.step import StepCall, StepHandler
@@ -46,7 +47,7 @@ class KubernetesOperations:
         edits = {
             "cordon": Cordon(),
             "uncordon": Uncordon(),
-            "taint": AddTaint(),
+            "taint": AddTaint(clock),
             "untaint": RemoveTaint(),
             "scale": Scale(),
             "rollout_restart": RolloutRestart(clock),
@@ -83,7 +84,7 @@ class Cordon:
     def plan(self, thing: Json, inputs: Any, call: StepCall) -> Change:
         """Nothing to refuse."""
         if is_cordoned(thing):
-            ours = CORDON_MARK in marks_of(thing)
+            ours = not why_not_our_cordon(thing)
             by = "us" if ours else "somebody else, whose it stays"
             return Change({}, f"cordoned already, by {by}", {"ours": ours})
         marks: Json = {CORDON_MARK: call.key, REASON_MARK: getattr(inputs, "reason", "") or None}
@@ -118,14 +119,15 @@ class Uncordon:
         left = {name: None for name in gone if name in marks}
         if not is_cordoned(thing):
             return Change({"metadata": {"annotations": left}} if left else {}, "not cordoned")
+        theirs = why_not_our_cordon(thing)
         if not inputs.force:
-            if CORDON_MARK not in marks:
-                raise Refuse("somebody else cordoned it; force: true takes that back all the same")
+            if theirs:
+                raise Refuse(f"{theirs}; force: true takes that back all the same")
             other = _held_by(thing)
             if other:
                 raise Refuse(f"{other} holds it out of work too; force: true takes that back all the same")
         patch: Json = {"metadata": {"annotations": left}, "spec": {"unschedulable": None}}
-        return Change(patch, "uncordoned", {"ours": CORDON_MARK in marks})
+        return Change(patch, "uncordoned", {"ours": not theirs})
 
     def holds(self, thing: Json, inputs: Any) -> bool:
         """Not cordoned."""
@@ -160,6 +162,9 @@ class AddTaint:
 
     Inputs: ClassVar[type[Inputs]] = TaintInputs
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
     def target(self, inputs: Any) -> Target:
         """The node."""
         return Target(NODES, inputs.node)
@@ -168,16 +173,22 @@ class AddTaint:
         """Raises `Refuse` where another one is in its place."""
         name = f"{inputs.key}:{inputs.effect}"
         there = _taint(thing, inputs)
+        ours = our_taints(thing)
         if there is not None and (there.get("value") or "") == inputs.value:
-            return Change({}, f"tainted {name} already", {"ours": name in _our_taints(thing)})
-        if there is not None and name not in _our_taints(thing) and not inputs.force:
+            return Change({}, f"tainted {name} already", {"ours": there in ours})
+        if there is not None and there not in ours and not inputs.force:
             raise Refuse(f"it has the taint {name} with another value, and not from us")
         own: Json = {"key": inputs.key, "effect": inputs.effect} | (
             {"value": inputs.value} if inputs.value else {}
         )
+        # Whole seconds, as the server keeps them; it is what tells ours from the same one put by others.
+        own["timeAdded"] = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         taints = [*(taint for taint in _taints(thing) if taint is not there), own]
-        ours = sorted({*_our_taints(thing), name})
-        return Change(_taint_patch(taints, ours), f"tainted {name}", {"ours": True})
+        return Change(
+            _taint_patch(taints, [*(taint for taint in ours if taint is not there), own]),
+            f"tainted {name}",
+            {"ours": True},
+        )
 
     def holds(self, thing: Json, inputs: Any) -> bool:
         """It has the taint with that value."""
@@ -198,13 +209,14 @@ class RemoveTaint:
         """Raises `Refuse` where the taint is not ours."""
         name = f"{inputs.key}:{inputs.effect}"
         there = _taint(thing, inputs)
-        ours = _our_taints(thing)
+        ours = our_taints(thing)
         if there is None:
             return Change({}, f"without the taint {name}")
-        if name not in ours and not inputs.force:
+        if there not in ours and not inputs.force:
             raise Refuse(f"somebody else put the taint {name}; force: true takes it off all the same")
         taints = [taint for taint in _taints(thing) if taint is not there]
-        return Change(_taint_patch(taints, sorted(ours - {name})), f"freed of the taint {name}")
+        left = [taint for taint in ours if taint is not there]
+        return Change(_taint_patch(taints, left), f"freed of the taint {name}")
 
     def holds(self, thing: Json, inputs: Any) -> bool:
         """It has no such taint."""
@@ -220,14 +232,10 @@ def _taint(thing: Json, inputs: Any) -> Json | None:
     return next((one for one in _taints(thing) if (one.get("key"), one.get("effect")) == wanted), None)
 
 
-def _our_taints(thing: Json) -> set[str]:
-    return {name for name in marks_of(thing).get(TAINTS_MARK, "").split(",") if name}
-
-
-def _taint_patch(taints: list[Json], ours: list[str]) -> Json:
+def _taint_patch(taints: list[Json], ours: list[Json]) -> Json:
     """A list is replaced as a whole, which the version that was read makes safe."""
     return {
-        "metadata": {"annotations": {TAINTS_MARK: ",".join(ours) or None}},
+        "metadata": {"annotations": {TAINTS_MARK: ",".join(sorted(map(taint_mark, ours))) or None}},
         "spec": {"taints": taints or None},
     }
 

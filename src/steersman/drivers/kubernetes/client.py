@@ -18,6 +18,7 @@ import msgspec
 from steersman.drivers.api import SourceError
 from steersman.drivers.kubernetes.access import KubernetesAccess, read_place, read_token
 from steersman.drivers.kubernetes.kubeconfig import Place
+from steersman.drivers.kubernetes.marks import FIELD_MANAGER
 from steersman.drivers.kubernetes.resources import Resource
 from steersman.drivers.kubernetes.shapes import (
     ApiStatus,
@@ -40,8 +41,6 @@ PATCH_MERGE = "application/merge-patch+json"
 PATCH_STRATEGIC = "application/strategic-merge-patch+json"
 PATCH_JSON = "application/json-patch+json"
 
-FIELD_MANAGER = "steersman"
-"""Who changed a field, as the API keeps it in managedFields."""
 PAGE_LIMIT = 500
 """Objects of one page; what kubectl and client-go ask for."""
 STREAMS_MAX = 64

@@ -30,6 +30,7 @@ from steersman.drivers.kubernetes.operation import (
     make,
     overtaken,
 )
+from steersman.drivers.kubernetes.ours import why_not_our_cordon
 from steersman.drivers.kubernetes.pods import ENDED, MIRROR_ANNOTATION
 from steersman.drivers.kubernetes.resources import PODS
 from steersman.drivers.kubernetes.shapes import ObjectList, Thing
@@ -320,7 +321,12 @@ class DrainSteps:
         return StepResult(
             outcome=StepOutcome.SUCCEEDED,
             detail=f"{target}: {detail}",
-            outputs={"evicted": len(evicted), "changed": True, "dry_run": False},
+            outputs={
+                "evicted": len(evicted),
+                "changed": True,
+                "dry_run": False,
+                "ours": not why_not_our_cordon(node),
+            },
             evidence=(evidence(target, node, detail),),
         )
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from steersman.drivers.kubernetes.accelerators import COUNT_LABEL, gpus_in, sharing_of, slices_in
 from steersman.drivers.kubernetes.fact import Fact, Keep, common, present, shown, when
-from steersman.drivers.kubernetes.marks import CORDON_MARK, REASON_MARK
+from steersman.drivers.kubernetes.marks import CORDON_MARK, FIELD_MANAGER, REASON_MARK
 from steersman.drivers.kubernetes.objects import Condition, Node, NodeStatus, Taint, condition
 from steersman.drivers.kubernetes.quantity import amounts, count
 from steersman.kinds.entity import EntityType
@@ -131,7 +131,9 @@ def cordon_of(node: Node, blocking: list[Taint]) -> Cordon | None:
     health = labels.get(f"{HYPERPOD}node-health-status", "")
     if not (_cordoned(node) or blocking or health.startswith(HYPERPOD_BAD)):
         return None
-    if CORDON_MARK in annotations:
+    manager = _cordoning_manager(node)
+    # The mark outlives somebody else's uncordon: another writer on record has cordoned the node since.
+    if CORDON_MARK in annotations and _cordoned(node) and manager in (None, FIELD_MANAGER):
         return Cordon("steersman", "planned", shown(annotations.get(REASON_MARK)))
     if f"{NVSENTINEL}by" in labels or f"{NVSENTINEL}reason" in labels:
         return Cordon(
@@ -144,7 +146,6 @@ def cordon_of(node: Node, blocking: list[Taint]) -> Cordon | None:
         if taint.key in SCALE_DOWN_TAINTS:
             return Cordon("autoscaler", "planned", taint.key)
     if _cordoned(node):
-        manager = _cordoning_manager(node)
         if manager is None:
             return Cordon()
         return Cordon(manager, "planned" if manager.startswith("kubectl") else "unknown")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steersman.drivers.kubernetes.fake.catalogue import Kind
+from steersman.drivers.kubernetes.fake.managed import managed
 from steersman.drivers.kubernetes.fake.refusal import Refusal, conflict, invalid, not_found
 from steersman.drivers.kubernetes.fake.storage import Storage
 from steersman.drivers.kubernetes.fake.tree import Object, part
@@ -65,11 +66,11 @@ class Objects:
             **{name: value for name, value in meta.items() if name not in SYSTEM_FIELDS},
             "uid": f"{self._uids:08x}-0000-4000-8000-{self.storage.version:012x}",
             "creationTimestamp": self.now(),
-            "managedFields": self._managed(kind, manager),
         }
         if kind.generation:
             own["generation"] = 1
         new = {"apiVersion": kind.api_version, "kind": kind.kind, **body, "metadata": own}
+        own["managedFields"] = self._managed(kind, {}, new, manager)
         if dry:
             return new
         return self.storage.put(plural, key, new)
@@ -111,12 +112,15 @@ class Objects:
         own = {**part(new, "metadata"), "name": key[1]}
         own |= {name: had[name] for name in SYSTEM_FIELDS if name in had}
         own["resourceVersion"] = had["resourceVersion"]
-        own["managedFields"] = self._managed(kind, manager) if manager else had.get("managedFields", [])
+        stripped = meta.get("managedFields") == [{}]  # how a client has the record dropped
+        own["managedFields"] = [] if stripped else had.get("managedFields", [])
         if kind.generation and new.get("spec") != old.get("spec"):
             own["generation"] = had.get("generation", 0) + 1
         new = {**new, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": own}
-        if _same(new, old):
+        if _same(new, old) and not stripped:
             return old  # a write that changes nothing gets no new version
+        if not stripped:
+            own["managedFields"] = self._managed(kind, old, new, manager)
         if dry:
             return new
         if own.get("deletionTimestamp") and not own.get("finalizers") and had.get("finalizers"):
@@ -200,24 +204,15 @@ class Objects:
         asked: Any = options.get("gracePeriodSeconds")
         return int(asked if asked is not None else spec.get("terminationGracePeriodSeconds", GRACE_DEFAULT_S))
 
+    def _managed(self, kind: Kind, old: Object, new: Object, manager: str) -> list[Object]:
+        by = manager or "unknown"
+        return managed(old, new, manager=by, api_version=kind.api_version, now=self.now())
+
     def _empty(self, namespace: str) -> None:
         """What is in a namespace goes with it."""
         for plural, key in self.storage.everything():
             if key[0] == namespace:
                 self.storage.delete(plural, key)
-
-    def _managed(self, kind: Kind, manager: str) -> list[Object]:
-        """Who wrote which fields: on real objects this is long, and nobody here reads it."""
-        return [
-            {
-                "manager": manager or "unknown",
-                "operation": "Update",
-                "apiVersion": kind.api_version,
-                "time": self.now(),
-                "fieldsType": "FieldsV1",
-                "fieldsV1": {"f:metadata": {"f:labels": {".": {}}}, "f:spec": {}},
-            }
-        ]
 
 
 def _same(new: Object, old: Object) -> bool:

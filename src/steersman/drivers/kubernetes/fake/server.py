@@ -110,15 +110,15 @@ class FakeApiServer:
         self.settle()
         return self.storage.get(plural, _key(made)) or made
 
-    def change(self, plural: str, thing: Object, **parts: Any) -> Object:
-        """Write parts (`spec=...`, `metadata=...` is merged) of an object. Raises `Refusal`."""
+    def change(self, plural: str, thing: Object, *, manager: str = "fake", **parts: Any) -> Object:
+        """Write parts (`spec=...`, `metadata=...` is merged) of an object, as `manager`. Raises `Refusal`."""
         kind = self._all_kinds[plural]
         meta: Object = parts.pop("metadata", {})
 
         def new(old: Object) -> Object:
             return {**old, **parts, "metadata": {**old["metadata"], **meta}}
 
-        made = self.objects.update(kind, _key(thing), new, manager="fake")
+        made = self.objects.update(kind, _key(thing), new, manager=manager)
         self.settle()
         return made
 
