@@ -209,7 +209,7 @@ class SlurmCluster:
             "SlurmctldTimeout=30",
             "SlurmdTimeout=30",
             "KillWait=2",
-            "MinJobAge=2",
+            "MinJobAge=60",  # an ended job stays to be looked at, however slow the machine
             "GresTypes=gpu",
         ]
         for name, port in zip(self.names, self._ports[1:], strict=True):

@@ -60,11 +60,22 @@ def running(cluster: SlurmCluster, *more: str) -> int:
     return job
 
 
+ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "BOOT_FAIL", "TIMEOUT"}
+
+
 def wait_for(cluster: SlurmCluster, job: int | str, *states: str) -> None:
     until = time.monotonic() + 20
-    while shown(cluster, "job", str(job), "JobState") not in states:
-        assert time.monotonic() < until, cluster.run("scontrol", "show", "job", str(job))
+    while (state := shown(cluster, "job", str(job), "JobState")) not in states:
+        over = state in ENDED or time.monotonic() > until
+        assert not over, cluster.run("scontrol", "show", "job", str(job))
         time.sleep(0.1)
+
+
+def start_soon(cluster: SlurmCluster, job: int) -> None:
+    """Start a job that was put back before its two minutes are over. A node refuses the job's credential
+    where it was issued within the second in which the former one was revoked, by which the job fails ("Job
+    credential revoked"); so it starts in a later second."""
+    cluster.run("scontrol", "update", f"jobid={job}", "starttime=now+2")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -150,7 +161,7 @@ async def test_a_job_is_put_back_once_and_cancelled(cluster: SlurmCluster, way: 
         assert " Restarts=1 " in line
         assert "AdminComment=ask ada; steersman:op-1 e3 op-1/requeue/1 after 0 restarts (Node/n1)" in line
         wait_for(cluster, job, "PENDING")
-        cluster.run("scontrol", "update", f"jobid={job}", "starttime=now")
+        start_soon(cluster, job)
         wait_for(cluster, job, "RUNNING")
         for found in (await steps["requeue"].run(ours), await steps["requeue"].observe(ours)):
             assert found is not None
