@@ -151,7 +151,8 @@ def test_any_bytes_are_read_or_refused(page: bytes) -> None:
     reader = Everything()
     for openmetrics in (False, True, False):
         read = reader.cache.read(page.decode("utf-8", "surrogateescape"), openmetrics=openmetrics)
-        assert read.understood + read.malformed <= page.count(b"\n") + 1
+        assert read.samples + read.malformed <= page.count(b"\n") + 1
+        assert not (read.senseless and read.samples)
         assert all(problem.startswith("line ") for problem in read.problems)
         for index in range(1, len(read.numbers)):
             assert index in reader.series

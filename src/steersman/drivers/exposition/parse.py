@@ -120,7 +120,8 @@ def read_labels(body: str) -> Labels:
 def read_value(text: str) -> float:
     """A value. NaN and infinities are values here; the mapping says what they mean. Raises `LineInvalid`."""
     try:
-        if "_" in text or not text.isascii():  # Python reads 1_000 and digits of other scripts
+        # Python reads 1_000, digits of other scripts, and white space around a number.
+        if "_" in text or not text.isascii() or not text[:1] > " " < text[-1:]:
             raise ValueError
         return float(text)
     except ValueError:

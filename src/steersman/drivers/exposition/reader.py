@@ -107,7 +107,7 @@ class EndpointReader:
             if self._may_be_empty:
                 return Observation(complete=False, warnings=[f"{self._place}: its page is empty"])
             raise SourceError(f"{self._place}: its answer is empty")
-        if page.malformed and not page.understood:
+        if page.senseless:
             raise SourceError(f"{self._place}: its answer is no exposition: {page.problems[0]}")
         warnings = [f"{self._place}: {problem}" for problem in page.problems]
         hidden = page.malformed - len(page.problems)
