@@ -17,13 +17,14 @@ from steersman.kernel.ids import Ids, Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
 from steersman.kinds.entity import EntityKey, EntityType, HealthState
-from steersman.kinds.settings import Settings
+from steersman.kinds.settings import IdentitySettings, Settings
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.kinds.step import StepHandler
 
 if TYPE_CHECKING:
     from steersman.act.advice.runner import Advice
     from steersman.act.delivery.deliveries import Deliveries
+    from steersman.act.engines.operations import Called
     from steersman.act.lifecycle import Lifecycles
     from steersman.act.managers.conditions import NodeConditions
     from steersman.act.managers.inventory import Inventory
@@ -156,7 +157,10 @@ def _put_together(
     lifecycles = Lifecycles(others, lambda phase: pipeline.check(phase))
     ledger = Ledger(store, clock, lifecycles, facts=facts)
     pipeline = PipelineEngine(
-        {"process": ProcessSteps(folder, clock), **_steps_of(sources, ledger)},
+        {
+            "process": ProcessSteps(folder, clock),
+            **_steps_of(sources, ledger, names_of(bus, settings.identity), clock),
+        },
         ledger,
         clock,
         rng,
@@ -250,7 +254,9 @@ def _make_events(
     return tail, Deliveries(store, tail, clock=clock, rng=rng, ids=ids, tasks=tasks, targets=targets)
 
 
-def _steps_of(sources: Iterable[Source], ledger: Ledger) -> Mapping[str, StepHandler]:
+def _steps_of(
+    sources: Iterable[Source], ledger: Ledger, called: Called, clock: Clock
+) -> Mapping[str, StepHandler]:
     """The operations of the sources whose driver can change its system."""
     from steersman.act.engines.operations import ActingSource, source_steps
     from steersman.drivers.api import ActingDriver
@@ -264,7 +270,27 @@ def _steps_of(sources: Iterable[Source], ledger: Ledger) -> Mapping[str, StepHan
         for source in sources
         if isinstance(source.driver, ActingDriver)
     ]
-    return source_steps(acting, scope_of)
+    return source_steps(acting, scope_of, called, clock)
+
+
+def names_of(bus: StateBus, identity: IdentitySettings) -> Called:
+    """The question of what a source calls a node, answered by the picture. A node that is not
+    found in the source's scope is looked for in those that are one with it by configuration."""
+
+    def called(source: str, scope: str, name: str) -> tuple[str, ...] | None:
+        def in_scope(place: str) -> set[str]:
+            return bus.links.called(EntityKey(EntityType.NODE, place, name), source)
+
+        found = in_scope(scope)
+        if not found:
+            group = identity.scopes.get(scope, scope)
+            others = {group, *(other for other, target in identity.scopes.items() if target == group)}
+            found = set[str]().union(*map(in_scope, others))
+        status = bus.source_status(source)
+        heard = status is not None and status.heard_at is not None
+        return tuple(sorted(found)) if found or heard else None
+
+    return called
 
 
 def guard_facts(bus: StateBus, state: ResourceState) -> Mapping[str, Any]:

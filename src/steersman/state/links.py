@@ -207,6 +207,12 @@ class Links:
         names = self._index.names.get(key)
         return [(name, self._ties[name]) for name in sorted(names) if name in self._ties] if names else []
 
+    def called(self, name: EntityKey, source: str) -> set[str]:
+        """The ids by which a source reports the entity that a name leads to; none where it does not."""
+        cell = self._index.place(name)
+        layers = cell.layers if cell is not None else ()
+        return {layer.fragment.entity_id for layer in layers if layer.source.name == source}
+
     def picture(self, cell: Cell, layers: tuple[Layer, ...]) -> Picture:
         """What views are made from, with all that names add to it."""
         moved = cell.moved if not cell.layers else None

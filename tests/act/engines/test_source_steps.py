@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from steersman.act.engines.operations import ActingSource, SourceNotMeant, source_steps
+from steersman.act.engines.operations import (
+    HEARD_WAIT_S,
+    ActingSource,
+    NameNotTold,
+    SourceNotHeard,
+    SourceNotMeant,
+    source_steps,
+)
 from steersman.drivers.api import ActingDriver
+from steersman.kernel.clock import ManualClock
 from steersman.kernel.errors import InvalidInput, Unavailable
 from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import KeptAttempt, Later, StepCall, StepHandler, StepOutcome, StepResult
@@ -23,6 +32,8 @@ class Drains:
     """Takes `node` alone, and keeps what it was asked."""
 
     def __init__(self) -> None:
+        self.timeouts_s: list[float] = []
+        self.found = False
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def site(self) -> str:
@@ -34,11 +45,12 @@ class Drains:
 
     async def run(self, call: StepCall) -> StepResult:
         self.asked.append(("run", call.inputs))
-        return StepResult(outcome=StepOutcome.SUCCEEDED)
+        self.timeouts_s.append(call.timeout_s)
+        return StepResult(outcome=StepOutcome.SUCCEEDED, detail="drained", outputs={"busy": False})
 
     async def observe(self, call: StepCall) -> StepResult | None:
         self.asked.append(("observe", call.inputs))
-        return None
+        return StepResult(outcome=StepOutcome.SUCCEEDED, detail="found") if self.found else None
 
     async def cancel(self, call: StepCall) -> None:
         self.asked.append(("cancel", call.inputs))
@@ -75,7 +87,22 @@ class Fleet:
         ]
         self.scope: str | None = "a"
         self.down = False
-        self.steps = source_steps(sources, self._scope_of)
+        self.clock = ManualClock()
+        self.names: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self.unheard: set[str] = set()
+        self.steps = source_steps(sources, self._scope_of, self._called, self.clock)
+
+    def _called(self, source: str, scope: str, name: str) -> tuple[str, ...] | None:
+        return None if source in self.unheard else self.names.get((source, scope, name), ())
+
+    async def after_patience(self, task: asyncio.Task[Any]) -> None:
+        """Let time pass until the task has ended."""
+        until_s = self.clock.monotonic() + 2 * HEARD_WAIT_S
+        while not task.done():
+            assert self.clock.monotonic() < until_s
+            self.clock.advance(0.1)
+            for _ in range(4):
+                await asyncio.sleep(0)
 
     async def _scope_of(self, ref: ResourceRef) -> str | None:
         if self.down:
@@ -137,6 +164,118 @@ async def test_a_store_that_is_away_began_nothing() -> None:
     assert (await fleet.drain.run(call(node="n1"))).outcome is StepOutcome.TRANSIENT
     with pytest.raises(Unavailable):
         await fleet.drain.observe(call(node="n1"))
+
+
+async def test_a_node_is_named_as_the_source_that_acts_names_it_and_the_record_says_so() -> None:
+    fleet = Fleet("a", "b")
+    fleet.names = {("s0", "a", "gpu01.dc1.example"): ("gpu01",), ("s1", "b", "gpu01.dc1.example"): ("x",)}
+    done = await fleet.drain.run(call(node="gpu01.dc1.example"))
+    assert done.detail == "to s0 gpu01.dc1.example is gpu01; drained"
+    assert done.outputs == {"busy": False, "called": {"gpu01.dc1.example": "gpu01"}}
+    assert await fleet.drain.observe(call(node="gpu01.dc1.example")) is None
+    fleet.handlers[0].found = True
+    seen = await fleet.drain.observe(call(node="gpu01.dc1.example"))
+    assert seen is not None
+    assert seen.detail == "to s0 gpu01.dc1.example is gpu01; found"
+    await fleet.drain.cancel(call(node="gpu01.dc1.example"))
+    await fleet.drain.settle(call(node="gpu01.dc1.example"))
+    assert fleet.handlers[0].asked == [
+        (what, {"node": "gpu01"}) for what in ("run", "observe", "observe", "cancel", "settle")
+    ]
+    await fleet.drain.run(call(node="gpu01.dc1.example", source="s1"))
+    assert fleet.handlers[1].asked == [("run", {"node": "x"})]
+
+
+@pytest.mark.parametrize("names", [("n1",), ("n0", "n1"), ()])
+async def test_a_name_that_the_source_uses_itself_or_that_it_does_not_know_is_kept(
+    names: tuple[str, ...],
+) -> None:
+    fleet = Fleet("a")
+    fleet.names = {("s0", "a", "n1"): names}
+    done = await fleet.drain.run(call(node="n1"))
+    assert (done.detail, done.outputs) == ("drained", {"busy": False})
+    assert fleet.handlers[0].asked == [("run", {"node": "n1"})]
+
+
+async def test_a_list_of_nodes_is_translated_one_by_one_and_none_is_named_twice() -> None:
+    fleet = Fleet("a")
+    fleet.names = {("s0", "a", "n1.example"): ("n1",), ("s0", "a", "n2"): ("n2",)}
+    asked = ["n1.example", "n2", "n1", 7, "n1.example"]
+    done = await fleet.drain.run(call(nodes=asked))
+    assert done.outputs["called"] == {"n1.example": "n1"}
+    await fleet.drain.run(call(nodes="n1.example"))
+    await fleet.drain.run(call(nodes="n[1-2].example"))
+    assert [inputs["nodes"] for _, inputs in fleet.handlers[0].asked] == [
+        ["n1", "n2", 7],
+        "n1",
+        "n[1-2].example",
+    ]
+    assert asked == ["n1.example", "n2", "n1", 7, "n1.example"], "the call's own inputs stay as they are"
+
+
+async def test_a_node_with_several_names_of_one_source_is_left_alone_and_the_names_are_told() -> None:
+    fleet = Fleet("a")
+    fleet.names = {("s0", "a", "n1.example"): ("gpu01", "n1")}
+    done = await fleet.drain.run(call(node="n1.example"))
+    assert done.outcome is StepOutcome.PERMANENT
+    assert "s0 reports n1.example under several names, gpu01, n1; name the one that is meant" in done.detail
+    seen = await fleet.drain.observe(call(node="n1.example"))
+    assert seen is not None
+    assert seen.outcome is StepOutcome.UNCERTAIN, "it may have been begun while the node had one name"
+    with pytest.raises(NameNotTold):
+        await fleet.drain.cancel(call(node="n1.example"))
+    assert not fleet.handlers[0].asked
+
+
+async def test_a_source_that_was_not_heard_yet_is_waited_for_and_then_nothing_begins() -> None:
+    fleet = Fleet("a")
+    fleet.unheard = {"s0"}
+    running = asyncio.ensure_future(fleet.drain.run(call(node="n1.example")))
+    await fleet.after_patience(running)
+    assert fleet.clock.monotonic() == pytest.approx(5.0, abs=0.3), "half of the step's own time"
+    assert running.result().outcome is StepOutcome.TRANSIENT
+    assert "s0 was not heard yet" in running.result().detail
+    seeing = asyncio.ensure_future(fleet.drain.observe(call(node="n1.example")))
+    await fleet.after_patience(seeing)
+    seen = seeing.result()
+    assert seen is not None
+    assert seen.outcome is StepOutcome.UNCERTAIN
+    ending = asyncio.ensure_future(fleet.drain.cancel(call(node="n1.example")))
+    await fleet.after_patience(ending)
+    assert isinstance(ending.exception(), SourceNotHeard)
+    assert not fleet.handlers[0].asked
+
+
+async def test_a_source_that_is_heard_in_time_is_asked_within_the_time_that_is_left() -> None:
+    fleet = Fleet("a")
+    fleet.unheard = {"s0"}
+    fleet.names = {("s0", "a", "n1.example"): ("n1",)}
+    running = asyncio.ensure_future(fleet.drain.run(call(node="n1.example")))
+    for _ in range(20):
+        await asyncio.sleep(0)
+        fleet.clock.advance(0.1)
+    assert not running.done()
+    fleet.unheard.clear()
+    await fleet.after_patience(running)
+    assert running.result().outputs["called"] == {"n1.example": "n1"}
+    assert fleet.handlers[0].timeouts_s == [pytest.approx(8.0, abs=0.3)]
+
+
+async def test_a_step_without_a_node_waits_for_no_source() -> None:
+    fleet = Fleet("a")
+    fleet.unheard = {"s0"}
+    assert (await fleet.drain.run(call(job=7))).outcome is StepOutcome.SUCCEEDED
+
+
+async def test_a_resource_whose_name_bears_its_scope_means_its_entity() -> None:
+    fleet = Fleet("a")
+    fleet.names = {("s0", "a", "n1"): ("ip-10-0-0-1",)}
+    named = replace(call(node="n1@a"), resource=ResourceRef("Node", "n1@a"))
+    done = await fleet.drain.run(named)
+    assert done.outputs["called"] == {"n1@a": "ip-10-0-0-1"}
+    fleet.down = True
+    assert (await fleet.drain.run(named)).outcome is StepOutcome.TRANSIENT
+    assert (await fleet.drain.run(call(node="n2@a"))).outcome is StepOutcome.SUCCEEDED, "another node's name"
 
 
 def test_inputs_are_checked_when_the_pipeline_is_loaded() -> None:

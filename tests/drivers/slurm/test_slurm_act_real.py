@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from slurm_calls import call, operations
 
 from servers.slurm import PROGRAMS, SlurmCluster
+from steersman.act.engines.operations import ActingSource, source_steps
+from steersman.app.acting import names_of
 from steersman.drivers.slurm import SlurmDriver, SlurmOptions
+from steersman.kernel.clock import SystemClock
+from steersman.kinds.entity import EntityType
+from steersman.kinds.fragment import StateFragment
+from steersman.kinds.settings import IdentitySettings
+from steersman.kinds.state import ResourceRef
 from steersman.kinds.step import StepOutcome
+from steersman.observe.inlet import Inlet
+from steersman.state.bus import StateBus
 from steersman.testing.driver import context
 
 pytestmark = pytest.mark.real
@@ -105,6 +115,46 @@ async def test_a_drain_waits_for_a_job_and_is_taken_back(cluster: SlurmCluster, 
         assert found.outcome is StepOutcome.SUCCEEDED
         missing = await steps["drain"].run(call(node="n77"))
         assert (missing.outcome, "no such node" in missing.detail) == (StepOutcome.PERMANENT, True)
+
+
+async def test_a_drain_of_an_entity_lands_on_the_node_that_slurm_has_for_it(cluster: SlurmCluster) -> None:
+    """The host says `n1.dc1.example`, Slurm `n1`; a reservation names two nodes, one by each kind of name."""
+    clock, settings = SystemClock(), IdentitySettings()
+    bus = StateBus(clock)
+    inlet = Inlet(bus, clock, settings)
+    driver = SlurmDriver(SlurmOptions(**options(cluster, "both")), context())
+    scope = context().scope
+    source = ActingSource("hpc", "slurm", scope, driver.operations())
+    steps = source_steps([source], no_scope, names_of(bus, settings), clock)
+    entity = "n1.dc1.example"
+    try:
+        seen = await driver.observe()
+        inlet.take([structs.replace(one, source="hpc") for one in seen.fragments])
+        fields = {"hostname": entity}
+        labels = {"cluster": scope} if scope else {}
+        inlet.take([StateFragment("host", EntityType.NODE, entity, clock.now(), fields, labels, "host")])
+        done = await steps["slurm.drain"].run(call(node=entity, reason="new firmware"))
+        assert done.outcome is StepOutcome.SUCCEEDED, done.detail
+        assert done.detail.startswith(f"to hpc {entity} is n1; node n1: drained")
+        assert "DRAIN" in shown(cluster, "node", "n1", "State")
+        found = await steps["slurm.drain"].observe(call(node=entity))
+        assert found is not None
+        assert (found.outcome, found.outputs["called"]) == (StepOutcome.SUCCEEDED, {entity: "n1"})
+        assert (await steps["slurm.resume"].run(call(node=entity))).outcome is StepOutcome.SUCCEEDED
+        nodes = [entity, "n2"]
+        made = await steps["slurm.reservation_create"].run(call(step="reserve", nodes=nodes, duration="1h"))
+        assert made.outcome is StepOutcome.SUCCEEDED, made.detail
+        name = made.outputs["reservation"]
+        assert " Nodes=n[1-2] " in cluster.run("scontrol", "-o", "show", "reservation", name)
+        await steps["slurm.reservation_delete"].run(call(step="free", name=name))
+        missing = await steps["slurm.drain"].run(call(node="n77.dc1.example"))
+        assert missing.outcome is StepOutcome.PERMANENT, "Slurm itself says that it has no such node"
+    finally:
+        await driver.close()
+
+
+async def no_scope(ref: ResourceRef) -> str | None:
+    return None
 
 
 @pytest.mark.parametrize("way", WAYS)
