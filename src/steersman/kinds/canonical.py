@@ -98,6 +98,10 @@ EVENT = "event"
 """The last of something that happened: its age is news in itself and never makes the entity stale."""
 
 
+SHARE_NEAR = 0.05
+"""Of a share's whole: two samplers of one machine that hardly works may see 1 % and 4 %, which is no news."""
+
+
 def meaning(
     doc: str,
     unit: str = "",
@@ -108,18 +112,28 @@ def meaning(
     high: float | None = None,
     words: tuple[str, ...] = (),
     refers: EntityType | None = None,
+    near: float | None = None,
+    own: bool = False,
 ) -> Meta:
     """A field's meaning, unit, pace, and whether every working source of its type reports it.
 
     `low` and `high` bound a number (unless said otherwise it is not negative); they are None where there is
     no bound, and say nothing of other types. `words` are the canonical values of a text that has a fixed
     vocabulary; another word becomes `unknown` when fields are cleaned. `refers`: the value names an entity of
-    that type in the same scope.
+    that type in the same scope. `near`: numbers no further apart than this say the same, for the agreement of
+    sources; `SHARE_NEAR` for a share unless said otherwise. `own`: each source speaks of its own part of the
+    thing (a scheduler of what it gave out), so that two differ is no disagreement.
     """
+    if near is None:
+        near = SHARE_NEAR * high if high is not None and unit in ("1", "%") else 0.0
     facts: dict[str, Any] = {"x-unit": unit, "x-pace": pace, "x-expected": expected}
     facts |= {"x-low": low, "x-high": high, "x-words": words}
     if refers is not None:
         facts["x-refers"] = refers.value
+    if near:
+        facts["x-near"] = near
+    if own:
+        facts["x-own"] = True
     return Meta(description=doc, extra_json_schema=facts)
 
 

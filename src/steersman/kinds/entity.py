@@ -45,6 +45,11 @@ DOMAIN_TYPES = tuple(member.value for member in SchedulerDomainType)
 SCOPE_TYPES = ("namespace", "partition", "account", "project", "unknown")
 DRAIN_INTENTS = ("planned", "automatic", "unknown")
 
+_FAILED_NEAR = 0.005
+"""Of what fails, a twentieth is much: half a percent may be a matter of when one looks."""
+_LOAD_NEAR = 1.0
+"""One task that runs or does not."""
+
 
 class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     """A running endpoint that answers requests."""
@@ -78,11 +83,12 @@ class ServiceEntity(CanonicalEntity, frozen=True, kw_only=True):
     queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None
     in_flight: Annotated[int | None, _is("requests being worked on")] = None
     error_rate: Annotated[
-        float | None, _is("share of requests that failed, 0 to 1", "1", high=1, expected=True)
+        float | None,
+        _is("share of requests that failed, 0 to 1", "1", high=1, expected=True, near=_FAILED_NEAR),
     ] = None
-    retry_rate: Annotated[float | None, _is("share of requests that were retries, 0 to 1", "1", high=1)] = (
-        None
-    )
+    retry_rate: Annotated[
+        float | None, _is("share of requests that were retries, 0 to 1", "1", high=1, near=_FAILED_NEAR)
+    ] = None
     replica_count: Annotated[int | None, _is("replicas that exist", pace=SLOW)] = None
     available_replicas: Annotated[int | None, _is("replicas that can take requests", pace=SLOW)] = None
     desired_replicas: Annotated[int | None, _is("replicas that are asked for", pace=SLOW)] = None
@@ -141,14 +147,14 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     memory_utilization: Annotated[
         float | None, _is("memory in use that can't be reclaimed, 0 to 1", "1", high=1, expected=True)
     ] = None
-    gpu_count: Annotated[int | None, _is("GPUs that can be used", pace=SLOW, expected=True)] = None
+    gpu_count: Annotated[int | None, _is("GPUs that can be used", pace=SLOW)] = None
     cpu_count: Annotated[int | None, _is("logical CPUs", pace=STATIC)] = None
     memory_total: Annotated[int | None, _is("memory", "B", STATIC)] = None
     memory_available: Annotated[int | None, _is("memory that can be had without swapping", "B")] = None
     swap_utilization: Annotated[float | None, _is("swap in use, 0 to 1", "1", high=1)] = None
-    load_1m: Annotated[float | None, _is("load average over one minute")] = None
-    load_5m: Annotated[float | None, _is("load average over five minutes")] = None
-    load_15m: Annotated[float | None, _is("load average over fifteen minutes")] = None
+    load_1m: Annotated[float | None, _is("load average over one minute", near=_LOAD_NEAR)] = None
+    load_5m: Annotated[float | None, _is("load average over five minutes", near=_LOAD_NEAR)] = None
+    load_15m: Annotated[float | None, _is("load average over fifteen minutes", near=_LOAD_NEAR)] = None
     cpu_pressure: Annotated[
         float | None, _is("share of the last 10 s in which some task waited for CPU, 0 to 1", "1", high=1)
     ] = None
@@ -172,68 +178,93 @@ class NodeEntity(CanonicalEntity, frozen=True, kw_only=True):
     ] = None
     network_error_rate: Annotated[
         float | None,
-        _is("share of packets sent and received that had an error or were dropped, 0 to 1", "1", high=1),
+        _is(
+            "share of packets sent and received that had an error or were dropped, 0 to 1",
+            "1",
+            high=1,
+            near=_FAILED_NEAR,
+        ),
     ] = None
     boot_id: Annotated[str | None, _is("changes with each boot", pace=STATIC)] = None
     booted_at: Annotated[datetime | None, _is("when it booted", pace=STATIC)] = None
     hostname: Annotated[str | None, _is("name it gives itself", pace=STATIC)] = None
-    addresses: Annotated[list[str] | None, _is("IP addresses at which it is reached", pace=STATIC)] = None
+    addresses: Annotated[
+        list[str] | None, _is("IP addresses at which it is reached", pace=STATIC, own=True)
+    ] = None
     system_uuid: Annotated[str | None, _is("UUID that its firmware gives", pace=STATIC)] = None
     provider_id: Annotated[
         str | None, _is("id that its cloud gives, as Kubernetes writes it", pace=STATIC)
     ] = None
     instance_id: Annotated[str | None, _is("id of its instance in its cloud", pace=STATIC)] = None
-    os: Annotated[str | None, _is("operating system and version", pace=STATIC)] = None
+    os: Annotated[str | None, _is("operating system and version", pace=STATIC, own=True)] = None
     kernel: Annotated[str | None, _is("kernel release", pace=STATIC)] = None
-    schedulable: Annotated[bool | None, _is("whether its scheduler may place work on it", pace=SLOW)] = None
+    schedulable: Annotated[
+        bool | None, _is("whether its scheduler may place work on it", pace=SLOW, own=True)
+    ] = None
     scheduler_state: Annotated[
-        str | None, _is("its state in the words of its scheduler; several are joined by +", pace=SLOW)
+        str | None,
+        _is("its state in the words of its scheduler; several are joined by +", pace=SLOW, own=True),
     ] = None
     scheduler_flags: Annotated[
-        list[str] | None, _is("what its scheduler says beside the base state, by its own words", pace=SLOW)
+        list[str] | None,
+        _is("what its scheduler says beside the base state, by its own words", pace=SLOW, own=True),
     ] = None
     drain_reason: Annotated[
-        str | None, _is("why its scheduler places no work on it, as was written there", pace=SLOW)
+        str | None, _is("why its scheduler places no work on it, as was written there", pace=SLOW, own=True)
     ] = None
-    drain_by: Annotated[str | None, _is("who wrote that: a user or a component", pace=SLOW)] = None
+    drain_by: Annotated[str | None, _is("who wrote that: a user or a component", pace=SLOW, own=True)] = None
     drain_intent: Annotated[
         str | None,
-        _is("whether somebody planned that or a program found a fault", pace=SLOW, words=DRAIN_INTENTS),
+        _is(
+            "whether somebody planned that or a program found a fault",
+            pace=SLOW,
+            words=DRAIN_INTENTS,
+            own=True,
+        ),
     ] = None
-    drained_at: Annotated[datetime | None, _is("when that was written", pace=EVENT)] = None
-    reservation: Annotated[str | None, _is("reservations that it is in, by name", pace=SLOW)] = None
+    drained_at: Annotated[datetime | None, _is("when that was written", pace=EVENT, own=True)] = None
+    reservation: Annotated[str | None, _is("reservations that it is in, by name", pace=SLOW, own=True)] = None
     planned_reason: Annotated[
-        str | None, _is("what is planned for it: maintenance or reserved", pace=SLOW)
+        str | None, _is("what is planned for it: maintenance or reserved", pace=SLOW, own=True)
     ] = None
-    planned_at: Annotated[datetime | None, _is("when that begins", pace=SLOW)] = None
-    planned_until: Annotated[datetime | None, _is("when that ends", pace=SLOW)] = None
+    planned_at: Annotated[datetime | None, _is("when that begins", pace=SLOW, own=True)] = None
+    planned_until: Annotated[datetime | None, _is("when that ends", pace=SLOW, own=True)] = None
     node_conditions: Annotated[
-        list[str] | None, _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW)
+        list[str] | None,
+        _is("conditions of its scheduler and its agents that hold, by type", pace=SLOW, own=True),
     ] = None
     node_conditions_unknown: Annotated[
-        list[str] | None, _is("conditions of which is not known whether they hold, by type", pace=SLOW)
+        list[str] | None,
+        _is("conditions of which is not known whether they hold, by type", pace=SLOW, own=True),
     ] = None
     taints: Annotated[
-        list[str] | None, _is("what keeps work off it unless tolerated, as key=value:effect", pace=SLOW)
+        list[str] | None,
+        _is("what keeps work off it unless tolerated, as key=value:effect", pace=SLOW, own=True),
     ] = None
-    heartbeat_at: Annotated[datetime | None, _is("its last sign of life to its scheduler", pace=EVENT)] = None
+    heartbeat_at: Annotated[
+        datetime | None, _is("its last sign of life to its scheduler", pace=EVENT, own=True)
+    ] = None
     gpu_capacity: Annotated[int | None, _is("GPUs it has, usable or not", pace=SLOW)] = None
     gpus_visible: Annotated[int | None, _is("GPUs that its driver shows, MIG instances not counted")] = None
-    gpus_allocated: Annotated[int | None, _is("GPUs that its scheduler gave to work")] = None
-    cpus_allocated: Annotated[float | None, _is("CPUs that its scheduler gave to work")] = None
-    memory_allocated: Annotated[int | None, _is("memory that its scheduler gave to work", "B")] = None
-    partitions: Annotated[list[str] | None, _is("partitions or pools it belongs to", pace=SLOW)] = None
+    gpus_allocated: Annotated[int | None, _is("GPUs that its scheduler gave to work", own=True)] = None
+    cpus_allocated: Annotated[float | None, _is("CPUs that its scheduler gave to work", own=True)] = None
+    memory_allocated: Annotated[int | None, _is("memory that its scheduler gave to work", "B", own=True)] = (
+        None
+    )
+    partitions: Annotated[list[str] | None, _is("partitions or pools it belongs to", pace=SLOW, own=True)] = (
+        None
+    )
     agent_version: Annotated[
-        str | None, _is("version of its scheduler's agent on it (slurmd, kubelet)", pace=STATIC)
+        str | None, _is("version of its scheduler's agent on it (slurmd, kubelet)", pace=STATIC, own=True)
     ] = None
-    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC)] = None
+    uid: Annotated[str | None, _is("its system's id of this incarnation of it", pace=STATIC, own=True)] = None
     problems: Annotated[
-        list[str] | None, _is("what is wrong with it, by its system's own words", pace=SLOW)
+        list[str] | None, _is("what is wrong with it, by its system's own words", pace=SLOW, own=True)
     ] = None
     state_reason: Annotated[
-        str | None, _is("why it is in its state, in words of its scheduler", pace=SLOW)
+        str | None, _is("why it is in its state, in words of its scheduler", pace=SLOW, own=True)
     ] = None
-    state_since: Annotated[datetime | None, _is("when it came to that state", pace=EVENT)] = None
+    state_since: Annotated[datetime | None, _is("when it came to that state", pace=EVENT, own=True)] = None
 
 
 class JobEntity(CanonicalEntity, frozen=True, kw_only=True):
@@ -334,7 +365,9 @@ class ModelRevisionEntity(CanonicalEntity, frozen=True, kw_only=True):
         float | None, _is("share of traffic it gets, 0 to 100", "%", SLOW, high=100)
     ] = None
     throughput: Annotated[float | None, _is("requests completed per second", "1/s")] = None
-    error_rate: Annotated[float | None, _is("share of requests that failed, 0 to 1", "1", high=1)] = None
+    error_rate: Annotated[
+        float | None, _is("share of requests that failed, 0 to 1", "1", high=1, near=_FAILED_NEAR)
+    ] = None
     latency_p95_ms: Annotated[float | None, _is("95th percentile of latency", "ms")] = None
     latency_mean_ms: Annotated[float | None, _is("mean latency", "ms")] = None
     queue_depth: Annotated[int | None, _is("requests that wait; not those in flight")] = None

@@ -71,6 +71,10 @@ class FieldSpec(Struct, frozen=True):
     words: tuple[str, ...] = ()
     refers: EntityType | None = None
     """The value names an entity of that type."""
+    near: float = 0.0
+    """Numbers no further apart than this say the same."""
+    own: bool = False
+    """Each source speaks of its own part of the thing, so that two differ is no disagreement."""
 
 
 class FieldProblem(Struct, frozen=True):
@@ -176,6 +180,8 @@ def _read_specs(cls: type[CanonicalEntity]) -> dict[str, FieldSpec]:
             high=facts["x-high"] if number else None,
             words=facts["x-words"],
             refers=EntityType(facts["x-refers"]) if "x-refers" in facts else None,
+            near=facts.get("x-near", 0.0),
+            own=facts.get("x-own", False),
         )
     return specs
 
@@ -205,6 +211,7 @@ _DOMAIN = FieldSpec(
     expected=False,
     description="what schedules work onto it",
     words=tuple(member.value for member in SchedulerDomainType),
+    own=True,
 )
 _WORKLOAD = FieldSpec(
     name="workload_type",
@@ -241,6 +248,11 @@ _PLAIN: dict[EntityType, dict[str, _Plain]] = {
     }
     for entity_type, specs in FIELDS.items()
 }
+
+
+def spec_of(entity_type: EntityType, name: str) -> FieldSpec | None:
+    """A field as its type declares it, or as all types have it; None where it is not declared."""
+    return FIELDS[entity_type].get(name) or _COMMON_SPECS.get(name)
 
 
 def expected_fields(entity_type: EntityType) -> tuple[str, ...]:

@@ -5,7 +5,8 @@
 - *coverage*: expected fields that are known, of all expected ones; whatever else is known (events apart)
   counts as one more that was expected and is there. A type that expects none has 1.
 - *sources*: mean over the sources that hold a field: alive 1, last attempt failed 0.7, dead 0.
-- *agreement*: of the fields that at least two living sources speak of, the share on which they agree.
+- *agreement*: of the fields that at least two living sources speak of, the share on which they agree; those
+  in which each source speaks of its own (`own` in `kinds.entity`) are left out.
 
 The same fragments, sources and time give the same score: nothing is learned and nothing is random.
 """
@@ -13,12 +14,13 @@ The same fragments, sources and time give the same score: nothing is learned and
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
 from steersman.kinds.entity import EVENT, EntityType
 from steersman.kinds.explanation import Confidence, ConfidenceItem
-from steersman.kinds.fields import FIELDS, REFERENCES
+from steersman.kinds.fields import FIELDS, REFERENCES, spec_of
 from steersman.state.freshness import FRESH, STALE, judge_field, pace_of
 from steersman.state.layer import CLEARED, Arrival, Layer, Stamp, Written, beats, said_fields
 
@@ -30,6 +32,8 @@ FAILING_SCORE = 0.7
 """One failed attempt costs less than a stale value: what was said last still stands."""
 TOLERANCE = 0.05
 """Two numbers within 5 % of the larger one agree: two samplers never look at the same instant."""
+TIME_NEAR = timedelta(seconds=5)
+"""Two machines whose clocks NTP keeps, and a time that is worked out from an age, differ by less."""
 _DIGITS = 4
 SCORES_MAX = 4096
 """Scores that are remembered, of sets of fields and their classes."""
@@ -162,10 +166,14 @@ def _agreement(
             if known is None or beats(stamp, source.rank, known[1], source.rank):
                 value = referred(word, references[name], refer) if refer and name in references else word
                 by[source.name] = (value, stamp)
-    shared = {name: [value for value, _ in by.values()] for name, by in said.items() if len(by) > 1}
+    shared = {
+        name: [value for value, _ in by.values()]
+        for name, by in said.items()
+        if len(by) > 1 and not is_own(entity_type, name)
+    }
     if not shared:
         return ConfidenceItem("agreement", 1.0, "no field has two living sources")
-    split = [name for name, by in shared.items() if not agree(by)]
+    split = [name for name, by in shared.items() if not agree(by, near_of(entity_type, name))]
     score = (len(shared) - len(split)) / len(shared)
     detail = f"{len(shared) - len(split)} of {len(shared)} shared fields agree"
     detail += f" (not: {', '.join(sorted(split))})" if split else ""
@@ -181,10 +189,30 @@ def referred(value: Any, refers: EntityType, refer: Refer) -> Any:
     return value
 
 
-def agree(values: list[Any]) -> bool:
-    """Whether these say the same: numbers within `TOLERANCE`, all else exactly."""
+def is_own(entity_type: EntityType, name: str) -> bool:
+    """Whether each source speaks of its own in that field, so that there is nothing to agree on."""
+    spec = spec_of(entity_type, name)
+    return spec is not None and spec.own
+
+
+def near_of(entity_type: EntityType, name: str) -> float:
+    """How far apart two numbers of that field may be at least and say the same."""
+    spec = spec_of(entity_type, name)
+    return spec.near if spec is not None else 0.0
+
+
+def agree(values: list[Any], near: float = 0.0) -> bool:
+    """Whether these say the same: numbers within `TOLERANCE` or `near`, times within `TIME_NEAR`, mappings in
+    what they share, lists in any order, all else exactly."""
     first = values[0]
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         low, high = min(values), max(values)
-        return high - low <= TOLERANCE * max(abs(low), abs(high))
-    return all(value == first for value in values)
+        return high - low <= max(near, TOLERANCE * max(abs(low), abs(high)))
+    if all(isinstance(value, datetime) for value in values):
+        return max(values) - min(values) <= TIME_NEAR
+    if all(isinstance(value, dict) for value in values):
+        shared = set[str](first).intersection(*values[1:])
+        return bool(shared) and all(agree([value[key] for value in values], near) for key in shared)
+    if all(isinstance(value, (list, tuple)) for value in values):
+        return all(sorted(value, key=str) == sorted(first, key=str) for value in values)
+    return all(value == first and isinstance(value, bool) == isinstance(first, bool) for value in values)

@@ -36,7 +36,7 @@ from steersman.kinds.explanation import (
     PlannedState,
 )
 from steersman.kinds.fields import COMMON_FIELDS, FIELDS, REFERENCES, domain_of, workload_of
-from steersman.state.confidence import Refer, agree, confidence_of, referred, score_of_one
+from steersman.state.confidence import Refer, agree, confidence_of, is_own, near_of, referred, score_of_one
 from steersman.state.freshness import FRESH, Standing, freshness_of, judge_field, pace_of, standing_of
 from steersman.state.health.verdict import health_of, judge_health
 from steersman.state.layer import (
@@ -275,7 +275,7 @@ def _others(picture: Picture, name: str, written: Written, now: Arrival) -> tupl
         if name not in said:
             continue
         value, theirs = _meant(picture, name, said[name]), other.stamp(name)
-        agrees = agree([_meant(picture, name, written.value), value])
+        agrees = agree([_meant(picture, name, written.value), value], near_of(picture.key.entity_type, name))
         if theirs.observed_at != stamp.observed_at:
             lost_by = LOST_BY_AGE
         elif other.source.rank != layer.source.rank:
@@ -284,7 +284,8 @@ def _others(picture: Picture, name: str, written: Written, now: Arrival) -> tupl
             lost_by = LOST_BY_ARRIVAL
         shown = None if said[name] is CLEARED else value
         words.append(OtherWord(other.source.name, shown, theirs.observed_at, agrees, lost_by))
-        if not (other.source.is_dead(now) or layer.source.is_dead(now)) and agreement != CONFLICT:
+        silent = other.source.is_dead(now) or layer.source.is_dead(now)
+        if not (silent or is_own(picture.key.entity_type, name)) and agreement != CONFLICT:
             agreement = AGREE if agrees else CONFLICT
     return tuple(words), agreement
 

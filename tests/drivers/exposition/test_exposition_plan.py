@@ -323,6 +323,13 @@ def test_node_exporter_is_one_node_by_its_own_name() -> None:
     assert not [name for name in fragment.fields if name.startswith("_")]
 
 
+def test_blocks_kept_for_root_are_not_in_use() -> None:
+    pages = Pages(open_mapping("node-exporter"))
+    free = 'node_filesystem_free_bytes{device="/dev/a",fstype="ext4",mountpoint="/"} 30\n'
+    pages.read(NODE.format(idle=100, user=100))
+    assert pages.one(NODE.format(idle=105, user=105) + free).fields["disks"] == {"/": pytest.approx(70 / 95)}
+
+
 NETWORK = """\
 node_network_receive_errs_total{{device="eth0"}} {in_errors}
 node_network_transmit_errs_total{{device="eth0"}} {out_errors}

@@ -81,7 +81,7 @@ class Picture(msgspec.Struct):
                 assert entry.from_state == self.status
                 after.status = entry.to_state
                 if after.status == after.desired:
-                    after.retry = None
+                    after.retry, after.observed = None, after.generation
             case ChangeAction.INTENT_SET:
                 after.desired, after.generation = data["desired_status"], data["generation"]
                 after.observed = self.observed if after.desired is not None else after.generation

@@ -93,7 +93,8 @@ class GpuMemory:
 
 
 def without_nvml(presence: Presence) -> GpuPicture:
-    """The picture where NVML is not there: zero GPUs if the kernel shows none, else unknown and why."""
+    """The picture where NVML is not there: how many GPUs can be used is then not known, and not zero. Why is
+    told where the kernel shows one; a machine without any is in order."""
     if not presence.known:
         return GpuPicture(
             warnings=["whether this machine has GPUs can't be told: no NVML, and no /sys to look at"]
@@ -103,7 +104,7 @@ def without_nvml(presence: Presence) -> GpuPicture:
         return GpuPicture(
             warnings=[f"an accelerator is here ({found}) and NVML is not: its GPUs are not observed"]
         )
-    return GpuPicture(count=0)
+    return GpuPicture()
 
 
 def entity_id(gpu: GpuReading) -> str:
