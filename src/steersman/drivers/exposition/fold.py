@@ -7,7 +7,9 @@ its series what the next page needs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from steersman.drivers.exposition.listing import Bits, Members
@@ -62,63 +64,87 @@ def _place(rule: MetricRule, index: int, name: str, labels: dict[str, str]) -> P
     return rank, tuple(sorted(kept))
 
 
-class Fold:
-    """Several series, or a rate, or a cast, into one field."""
+class _Way:
+    """How a rule's series become a field's value: what all its folds have in common."""
+
+    __slots__ = ("alone", "apart", "factor", "high", "names", "paced", "plain", "rated", "rule", "type")
 
     def __init__(self, mapping: Mapping, rule: MetricRule) -> None:
         spec = spec_of(mapping, rule.entity, rule.field)
-        self._rule = rule
-        self._factor = factor_of(mapping, rule, rule.field) or 1.0
-        self._type: type = spec.type if spec is not None else float
-        self.members: dict[int, str] = {}
-        self._plain = self._type is float and not rule.words
-        self._apart = len(rule.metric) > 1 or bool(rule.copies)
-        self._places: dict[int, Place] = {}
-        self._before: dict[int, tuple[float, float]] = {}
-        self._alone = not (rule.key or rule.kind == "count")
+        self.rule = rule
+        self.factor = factor_of(mapping, rule, rule.field) or 1.0
+        self.type: type = spec.type if spec is not None else float
+        self.plain = self.type is float and not rule.words
+        self.apart = len(rule.metric) > 1 or bool(rule.copies)
+        self.alone = not (rule.key or rule.kind == "count")
+        self.rated = rule.kind in ("counter", "change")
         self.names = (rule.field,)
-        """The fields that it may fill."""
-        self._rates: dict[int, float] = {}
+        self.paced = mapping.repeats_s > 0
+        self.high = spec.high if self.paced and rule.kind == "counter" and spec is not None else None
+
+
+class Fold:
+    """Several series, or a rate, or a cast, into one field.
+
+    `again`: whether the page shows once more what was collected for the last one. `since_s`: when its entity
+    was last on a page; only kept where it counts from zero.
+    """
+
+    __slots__ = ("_before", "_places", "_rates", "_rule", "_way", "again", "members", "since_s")
+
+    def __init__(self, way: _Way) -> None:
+        self._way = way
+        self._rule = way.rule
+        self.members: dict[int, str] = {}
+        self._places: dict[int, Place] | None = {} if way.apart else None
+        self._before: dict[int, tuple[float, float]] | None = None
+        self._rates: dict[int, float] | None = None
         self.again = False
-        """Whether the page shows once more what was collected for the last one."""
-        paced = rule.kind == "counter" and mapping.repeats_s > 0
-        self._high = spec.high if paced and spec is not None else None
-        self.from_zero = rule.from_zero
         self.since_s: float | None = None
-        """When its entity was last on a page; only kept where it counts from zero."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that it may fill."""
+        return self._way.names
+
+    @property
+    def from_zero(self) -> bool:
+        """Whether a series of it has counted from zero."""
+        return self._rule.from_zero
 
     def take(self, index: int, name: str, labels: dict[str, str]) -> None:
         """Let a series in."""
         self.members[index] = fill(self._rule.key, labels) or "" if self._rule.key else ""
-        if self._apart:
+        if self._places is not None:
             self._places[index] = _place(self._rule, index, name, labels)
 
     def forget(self, gone: set[int]) -> bool:
         """Drop series; whether none is left."""
         for index in gone & self.members.keys():
             del self.members[index]
-            self._places.pop(index, None)
-            self._before.pop(index, None)
-            self._rates.pop(index, None)
+            for kept in (self._places, self._before, self._rates):
+                if kept is not None:
+                    kept.pop(index, None)
         return not self.members
 
     def fill(
         self, fields: dict[str, Any], page: Page, at_s: float, blanks: frozenset[float], drift: list[str]
     ) -> None:
         """Put the field's value of this page into `fields`, where there is one."""
-        values = self._values(page, at_s, blanks)
-        if not values:
-            return
-        if self._alone and len(self.members) == 1:  # most folds are the rate or the word of one series
-            (value,) = values.values()
-            if self._high is not None:
-                value = self._seen_late(value, self._high)
-            cast = value if self._plain else self._cast(value, drift)
+        way = self._way
+        if way.alone and len(self.members) == 1:  # most folds are the rate or the word of one series
+            value = self._only(page, at_s, blanks)
+            if value is not None and way.high is not None:
+                value = self._seen_late(value, way.high)
+            cast = value if value is None or way.plain else self._cast(value, drift)
             if cast is not None:
                 fields[self._rule.field] = cast
             return
-        if self._apart:
-            values = self._without_copies(values)
+        values = self._values(page, at_s, blanks)
+        if not values:
+            return
+        if self._places is not None:
+            values = self._without_copies(values, self._places)
         found: dict[str, list[float]] = {}
         for index, value in values.items():
             found.setdefault(self.members[index], []).append(value)
@@ -128,41 +154,56 @@ class Fold:
             }
             return
         number = _combine(self._rule, next(iter(found.values())))
-        if self._high is not None:
-            number = self._seen_late(number, self._high)
+        if way.high is not None:
+            number = self._seen_late(number, way.high)
         value = self._cast(number, drift)
         if value is not None:
             fields[self._rule.field] = value
 
+    def _only(self, page: Page, at_s: float, blanks: frozenset[float]) -> float | None:
+        """As `_values`, of a single series."""
+        (index,) = self.members
+        value, way = page.numbers[index], self._way
+        if value is None or value - value != 0.0 or (value >= LEAST_BLANK and value in blanks):
+            return None
+        if way.rule.at_least is not None and value < way.rule.at_least:
+            return None
+        if way.rated:
+            rate = self._rate(index, value, page.stamps.get(index, at_s) if page.stamps else at_s)
+            return rate * way.factor if rate is not None else None
+        return value * way.factor
+
     def _values(self, page: Page, at_s: float, blanks: frozenset[float]) -> dict[int, float]:
         """What each series says on this page, in the field's unit; as a rate where that is meant."""
         values: dict[int, float] = {}
-        rated = self._rule.kind in ("counter", "change")
+        numbers, stamps = page.numbers, page.stamps
+        rated, factor = self._way.rated, self._way.factor
         least = self._rule.at_least
         unknown: set[str] = set()
         for index, key in self.members.items():
-            value = page.numbers[index]
-            if value is None or value in blanks or not math.isfinite(value):
+            value = numbers[index]
+            if value is None or value - value != 0.0 or (value >= LEAST_BLANK and value in blanks):
                 continue
             if least is not None and value < least:
                 unknown.add(key)
                 continue
             if rated:
-                rate = self._rate(index, value, page.stamps.get(index, at_s))
+                rate = self._rate(index, value, stamps.get(index, at_s) if stamps else at_s)
                 if rate is None:
                     continue
                 value = rate
-            values[index] = value * self._factor
+            values[index] = value * factor
         if unknown:
             return {i: value for i, value in values.items() if self.members[i] not in unknown}
         return values
 
-    def _without_copies(self, values: dict[int, float]) -> dict[int, float]:
+    @staticmethod
+    def _without_copies(values: dict[int, float], places: dict[int, Place]) -> dict[int, float]:
         """One value of each set of copies, the largest, under the first of the metric's names on the page."""
-        first = min((self._places[index][0] for index in values), default=0)
+        first = min((places[index][0] for index in values), default=0)
         largest: dict[Any, int] = {}
         for index, value in values.items():
-            rank, original = self._places[index]
+            rank, original = places[index]
             if rank == first and (original not in largest or value > values[largest[original]]):
                 largest[original] = index
         return {index: values[index] for index in largest.values()}
@@ -171,7 +212,9 @@ class Fold:
         """Per second since the last page. A counter that fell was reset, and counts from zero since then; a
         gauge may fall."""
         if self.again:
-            return self._rates.get(index)
+            return self._rates.get(index) if self._rates is not None else None
+        if self._before is None:
+            self._before = {}
         before = self._before.get(index)
         if before is not None and before[1] == at_s:
             return None  # the same sample again, or time that stood still
@@ -179,12 +222,16 @@ class Fold:
         if before is not None and not 0 < at_s - before[1] <= RATE_SPAN_MAX_S:
             return None  # its clock was put back, or its time stamps came or went: begin anew
         if before is None:
-            known = self.from_zero and self.since_s is not None and self.since_s < at_s
+            known = self._rule.from_zero and self.since_s is not None and self.since_s < at_s
             return value / (at_s - self.since_s) if known and self.since_s is not None else None
         reset = value < before[0] and self._rule.kind == "counter"
         grown = value if reset else value - before[0]
-        self._rates[index] = grown / (at_s - before[1])
-        return self._rates[index]
+        rate = grown / (at_s - before[1])
+        if self._way.paced:
+            if self._rates is None:
+                self._rates = {}
+            self._rates[index] = rate
+        return rate
 
     @staticmethod
     def _seen_late(rate: float, high: float) -> float:
@@ -196,14 +243,14 @@ class Fold:
             word = self._rule.words.get(f"{value:g}")
             if word is None:
                 drift.append(f"{self._rule.metric[0]}: no word for {value:g}")
-            if self._type is bool:
+            if self._way.type is bool:
                 return _BOOLS.get(word or "")
             return word or "unknown"
-        if self._type is bool:
+        if self._way.type is bool:
             return value != 0
-        if self._type is int:
+        if self._way.type is int:
             return round(value)
-        if self._type is datetime:
+        if self._way.type is datetime:
             try:
                 return datetime.fromtimestamp(value, UTC)
             except (ValueError, OverflowError, OSError):
@@ -308,15 +355,15 @@ class Histogram:
 AnyFold = Fold | Histogram | Info | Members | Bits
 
 
-def make_fold(mapping: Mapping, rule: MetricRule) -> AnyFold:
-    """The fold that a rule needs."""
+def fold_maker(mapping: Mapping, rule: MetricRule) -> Callable[[], AnyFold]:
+    """What makes the folds that a rule needs, one for each entity."""
     if rule.kind == "set":
-        return Members(rule)
+        return partial(Members, rule)
     if rule.kind == "bits":
-        return Bits(rule)
+        return partial(Bits, rule)
     if rule.kind == "histogram":
-        return Histogram(mapping, rule)
-    return Info(rule) if rule.kind == "info" else Fold(mapping, rule)
+        return partial(Histogram, mapping, rule)
+    return partial(Info, rule) if rule.kind == "info" else partial(Fold, _Way(mapping, rule))
 
 
 def quantile(share: float, buckets: list[tuple[float, float]]) -> float | None:

@@ -79,6 +79,11 @@ class Layout:
         """Whether its last line is an end mark."""
         return self._shape.ended
 
+    @property
+    def samples(self) -> int:
+        """How many of its lines have a series that is wanted."""
+        return len(self._shape.indices)
+
     def items(self) -> Iterator[tuple[str, int]]:
         """The pairs that it was made of."""
         for head, tail, index in zip(self._shape.heads, self._tails, self._shape.wanted, strict=True):

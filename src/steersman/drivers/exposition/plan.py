@@ -11,25 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from sys import intern
 from typing import Any, cast
 
 from msgspec import Struct, field
 
-from steersman.drivers.exposition.fold import BLANKS, LEAST_BLANK, AnyFold, Fold, blank_text, make_fold
-from steersman.drivers.exposition.mapping import (
-    Derived,
-    EntityRule,
-    Mapping,
-    MetricRule,
-    derived_factor_of,
-    factor_of,
-    fill,
-    spec_of,
-    waits,
-)
+from steersman.drivers.exposition.fold import LEAST_BLANK, AnyFold, Fold, blank_text
+from steersman.drivers.exposition.mapping import Derived, Mapping, fill, waits
+from steersman.drivers.exposition.rules import EntityTable, Rules, SeriesRule, Step, rules_of
 from steersman.drivers.exposition.series import Page
 from steersman.kinds.entity import EntityType
-from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec, clean_fields
+from steersman.kinds.fields import FIELDS, FieldSpec, clean_fields
 from steersman.kinds.fragment import ID_MAX_CHARS, FragmentInvalid, StateFragment
 
 ENTITIES_MAX = 200_000
@@ -39,9 +31,6 @@ NOTES_MAX = 20
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """Two machines that keep their time by NTP differ by less; a clock further ahead is told of."""
-
-Step = tuple[str, float, float, float]
-"""Field, factor, and the bounds of the raw value."""
 
 
 class _Direct:
@@ -63,11 +52,10 @@ class _Direct:
     def __iter__(self) -> Iterator[tuple[int, Step]]:
         return zip(self.indices, self.steps, strict=False)
 
-    def add(self, index: int, step: Step, shared: dict[Any, Any]) -> None:
-        """Let a series in; equal steps are kept once in `shared`."""
+    def add(self, index: int, step: Step, rules: Rules) -> None:
+        """Let a series in; equal steps are kept once among the `rules`."""
         self.indices.append(index)
-        steps = (*self.steps, shared.setdefault(step, step))
-        self.steps = shared.setdefault(steps, steps)
+        self.steps = rules.same((*self.steps, step))
 
     def forget(self, gone: set[int]) -> None:
         """Drop series."""
@@ -89,20 +77,17 @@ class _Target:
     """One entity as one set of kept labels shows it, and which series fill its fields.
 
     `steps` are the fields that only serve a calculation. `late_ids`, `late_labels` and `late_texts` are what
-    waits for a variable of the page. `shown` and `moved_at_s` are its values as they last changed, and when.
+    waits for a variable of the page. `shown` is the page on which its values last changed, `moved_at_s` when
+    that was.
     """
 
     __slots__ = (
-        "_derived", "_texts_put", "bounds", "counts_from_zero", "flags", "floats", "folds", "ids", "labels",
-        "late_ids", "late_labels", "late_texts", "mapping", "moved_at_s", "outcomes", "read_at_s", "rule",
-        "shown", "steps", "texts", "wholes",
+        "_texts_put", "flags", "floats", "folds", "ids", "labels", "late_ids", "late_labels", "late_texts",
+        "moved_at_s", "outcomes", "read_at_s", "shown", "steps", "table", "texts", "wholes",
     )  # fmt: skip
 
-    def __init__(
-        self, mapping: Mapping, rule: EntityRule, ids: tuple[str, ...], derive: list[Derived]
-    ) -> None:
-        self.mapping = mapping
-        self.rule = rule
+    def __init__(self, table: EntityTable, ids: tuple[str, ...]) -> None:
+        self.table = table
         self.ids = ids
         self.labels: dict[str, str] = {}
         self.texts: dict[str, Any] = {}
@@ -110,34 +95,22 @@ class _Target:
         self.late_labels: dict[str, str] = {}
         self.late_texts: dict[str, str] = {}
         self._texts_put: tuple[dict[str, str], dict[str, Any]] = ({}, {})
-        self.counts_from_zero = False
         self.read_at_s: float | None = None
-        self.shown: list[float | None] = []
+        self.shown: Sequence[float | None] = ()
         self.moved_at_s = 0.0
         self.floats = _Direct()
         self.wholes = _Direct()
         self.steps = _Direct()
         self.flags = _Direct()
         self.folds: dict[tuple[int, str], AnyFold] = {}
-        specs = FIELDS[rule.type]
-        self.bounds = {
-            d.field: (d.field in specs and specs[d.field].type is int, *_raw_bounds(specs.get(d.field), 1.0))
-            for d in derive
-        }
-        self._derived = derive
-        self.outcomes: list[tuple[Derived, float]] | None = None
+        self.outcomes: tuple[tuple[Derived, float], ...] | None = None
 
-    def calculations(self) -> list[tuple[Derived, float]]:
-        """Those that may have all their parts, so that no page tries those of metrics that the exporter does
-        not show. `outcomes` keeps them until another series comes."""
+    def calculations(self) -> tuple[tuple[Derived, float], ...]:
+        """Those that may have all their parts. `outcomes` keeps them until another series comes."""
         places = (self.floats, self.wholes, self.flags, self.steps)
         names = {step[0] for items in places for _, step in items}
         names.update(name for fold in self.folds.values() for name in fold.names)
-        self.outcomes = []
-        for derived in self._derived:
-            if names.issuperset(set(derived.of) - set(derived.zero)):
-                self.outcomes.append((derived, derived_factor_of(self.mapping, derived) or 1.0))
-                names.add(derived.field)
+        self.outcomes = self.table.calculations(frozenset(names))
         return self.outcomes
 
     def texts_of(self, variables: dict[str, str]) -> dict[str, Any]:
@@ -147,22 +120,32 @@ class _Target:
             return self.texts
         put = _put_in(self.late_texts, variables)
         if put != self._texts_put[0]:
-            self._texts_put = put, _typed(self.rule.type, put)
+            self._texts_put = put, _typed(self.table.rule.type, put)
         return {**self.texts, **self._texts_put[1]}
 
     def repeats(self, numbers: list[float | None], at_s: float) -> bool:
         """Whether this page shows what was collected for the last one, as far as that can be told."""
-        indices = [*self.direct(), *(index for fold in self.folds.values() for index in fold.members)]
-        found = [numbers[index] for index in indices]
-        shown = [value if value is not None and value - value == 0.0 else None for value in found]
-        if shown == self.shown and at_s - self.moved_at_s <= self.mapping.repeats_s:
-            return True
-        self.shown, self.moved_at_s = shown, at_s
+        shown = self.shown
+        if shown and at_s - self.moved_at_s <= self.table.mapping.repeats_s:
+            for index in self.indices():
+                now, before = numbers[index], shown[index]
+                if now != before and (_is_number(now) or _is_number(before)):
+                    break
+            else:
+                return True
+        self.shown, self.moved_at_s = numbers, at_s
         return False
+
+    def indices(self) -> list[int]:
+        """The numbers of all its series; of one that fills several fields, several times."""
+        indices = self.direct()
+        for fold in self.folds.values():
+            indices.extend(fold.members)
+        return indices
 
     def direct(self) -> list[int]:
         """The numbers of all series that go into their field one to one."""
-        return [i for items in (self.floats, self.wholes, self.steps, self.flags) for i in items.indices]
+        return [*self.floats.indices, *self.wholes.indices, *self.steps.indices, *self.flags.indices]
 
     def forget(self, gone: set[int]) -> bool:
         """Drop series; whether nothing is left."""
@@ -185,54 +168,37 @@ class Plan:
         self._one_page = one_page
         self._common = labels
         self._targets: dict[Any, _Target] = {}
-        self._rules: dict[str, list[tuple[int, Mapping, MetricRule]]] = {}
-        self._wanted_variables: dict[str, list[tuple[str, str]]] = {}
+        self._rules = rules_of(mappings)
         self._variables: dict[int, dict[str, str]] = {}
         self.full = False
-        self._from_zero: set[tuple[str, str]] = set()
-        self._names: dict[int, str] = {}
-        self._shared: dict[Any, Any] = {}
+        self._names: list[str] = []
         self._seen: set[str] = set()
-        self._passing: set[str] = set()
         self._lost: list[str] = []
         self._samples = -1
         self._found: dict[tuple[int, str, str], tuple[dict[str, str], _Target | None]] = {}
-        number = 0
-        for mapping in mappings:
-            for rule in mapping.metrics:
-                number += 1
-                if rule.from_zero:
-                    self._from_zero.add((mapping.name, rule.entity))
-                if rule.query:
-                    continue  # for an API that evaluates expressions; no page has it
-                for metric in rule.metric:
-                    name = f"{metric}_bucket" if rule.kind == "histogram" else metric
-                    self._rules.setdefault(name, []).append((number, mapping, rule))
-                    if rule.passing:
-                        self._passing.add(name)
-            for name, variable in mapping.variables.items():
-                self._wanted_variables.setdefault(variable.metric, []).append((f"@{name}", variable.label))
 
     def want(self, index: int, name: str, labels: dict[str, str]) -> bool:
         """Take a new series in; whether any rule or variable wants it."""
         wanted = False
-        for variable, label in self._wanted_variables.get(name, ()):
+        for variable, label in self._rules.variables.get(name, ()):
             if labels.get(label):
                 self._variables.setdefault(index, {})[variable] = labels[label]
                 wanted = True
-        for number, mapping, rule in self._rules.get(name, ()):
-            if not _matches(rule, labels):
+        for rule in self._rules.by_metric.get(name, ()):
+            if not rule.matches(labels):
                 continue
             # The series of one thing share their labels, so a page's new series are many for each target.
-            place = (id(labels), mapping.name, rule.entity)
+            place = (id(labels), rule.entity.mapping.name, rule.name)
             if place not in self._found:
-                self._found[place] = labels, self._target(mapping, rule, labels)
+                self._found[place] = labels, self._target(rule, labels)
             target = self._found[place][1]
             if target is not None:
-                _attach(target, number, rule, (index, name), labels, self._shared)
+                _attach(target, rule, (index, name), labels, self._rules)
                 wanted = True
         if wanted:
-            self._names[index] = name
+            if index >= len(self._names):
+                self._names.extend([""] * (index + 1 - len(self._names)))
+            self._names[index] = intern(name)
         return wanted
 
     def forget(self, gone: set[int]) -> None:
@@ -243,7 +209,8 @@ class Plan:
                 del self._targets[key]
         for index in gone:
             self._variables.pop(index, None)
-            self._names.pop(index, None)
+            if index < len(self._names):
+                self._names[index] = ""
 
     def build(self, page: Page, at: datetime, at_s: float, variables: dict[str, str]) -> Reading:
         """The fragments of a page that was read at `at` (`at_s` on the monotonic clock, for rates)."""
@@ -271,8 +238,10 @@ class Plan:
         """
         if self._one_page and page.samples != self._samples:
             self._samples = page.samples
-            present = {name for index, name in self._names.items() if page.numbers[index] is not None}
-            self._seen |= present - self._passing
+            present = {
+                name for index, name in enumerate(self._names) if name and page.numbers[index] is not None
+            }
+            self._seen |= present - self._rules.passing
             self._lost = sorted(self._seen - present) if present else []
         return self._lost
 
@@ -293,7 +262,7 @@ class Plan:
             found = (name for i in target.ids if (name := _late(i, variables) if i in late else i))
             entity_id = next(found, "")
         if not 0 < len(entity_id) <= ID_MAX_CHARS:
-            what = f"{target.mapping.name}: no id for a {target.rule.type.value}"
+            what = f"{target.table.mapping.name}: no id for a {target.table.rule.type.value}"
             _note(
                 read.warnings,
                 f"{what}: {target.ids[0][:ID_MAX_CHARS]!r} is too long, or waits for a variable",
@@ -301,8 +270,8 @@ class Plan:
             return
         try:
             fragment = StateFragment(
-                target.mapping.source_type,
-                target.rule.type,
+                target.table.mapping.source_type,
+                target.table.rule.type,
                 entity_id,
                 _observed_at(target, page, at, read) if page.stamps else at,
                 fields,
@@ -310,13 +279,13 @@ class Plan:
                 self._source,
             )
         except FragmentInvalid as error:  # e.g. labels longer than anything takes: one entity, not the page
-            _note(read.warnings, f"{target.rule.type.value} {entity_id[:64]}: {error.detail}")
+            _note(read.warnings, f"{target.table.rule.type.value} {entity_id[:64]}: {error.detail}")
         else:
             read.fragments.append(fragment)
 
-    def _target(self, mapping: Mapping, rule: MetricRule, labels: dict[str, str]) -> _Target | None:
+    def _target(self, rule: SeriesRule, labels: dict[str, str]) -> _Target | None:
         """Where this series' values go; None where it has no name for an entity."""
-        entity = mapping.entities[rule.entity]
+        entity, mapping = rule.entity.rule, rule.entity.mapping
         if mapping.blanks != "none":
             labels = {name: text for name, text in labels.items() if not blank_text(mapping.blanks, text)}
         if any(labels.get(name) for name in entity.without):
@@ -325,64 +294,53 @@ class Plan:
         if not named:
             return None
         ids = tuple(named)
-        kept = {name: text for name, template in entity.labels.items() if (text := fill(template, labels))}
-        texts = {name: text for name, template in entity.fields.items() if (text := fill(template, labels))}
-        key = (mapping.name, rule.entity, ids, tuple(kept.items()), tuple(texts.items()))
+        kept = [fill(template, labels) or "" for template in entity.labels.values()]
+        texts = [fill(template, labels) or "" for template in entity.fields.values()]
+        key = (mapping.name, rule.name, ids, tuple(kept), tuple(texts))
         target = self._targets.get(key)
         if target is None:
             if len(self._targets) >= ENTITIES_MAX:
                 self.full = True
                 return None
-            derive = [derived for derived in mapping.derive if derived.entity == rule.entity]
-            target = self._targets[key] = _Target(mapping, entity, ids, derive)
-            late = {name for name in kept if waits(entity.labels[name])}
+            target = self._targets[key] = _Target(rule.entity, ids)
             target.late_ids = frozenset(name for name in ids if named[name])
-            target.late_labels = {name: kept[name] for name in late - self._common.keys()}
-            target.labels = {**{name: kept[name] for name in kept if name not in late}, **self._common}
-            target.counts_from_zero = (mapping.name, rule.entity) in self._from_zero
-            late = {name for name in texts if waits(entity.fields[name])}
-            target.late_texts = {name: texts[name] for name in late}
-            ready = {name: text for name, text in texts.items() if name not in late}
+            target.late_labels, ready = _ready(entity.labels, kept)
+            target.late_labels = {n: text for n, text in target.late_labels.items() if n not in self._common}
+            target.labels = {**ready, **self._common}
+            target.late_texts, ready = _ready(entity.fields, texts)
             target.texts = {**entity.values, **_typed(entity.type, ready)}
         return target
 
 
+def _ready(templates: dict[str, str], texts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Texts by the names of their templates: those that wait for a variable of the page, and those that do
+    not. Most are the same for many entities, and are kept once."""
+    late: dict[str, str] = {}
+    ready: dict[str, str] = {}
+    for (name, template), text in zip(templates.items(), texts, strict=True):
+        if text:
+            (late if waits(template) else ready)[name] = intern(text)
+    return late, ready
+
+
 def _attach(
-    target: _Target,
-    number: int,
-    rule: MetricRule,
-    series: tuple[int, str],
-    labels: dict[str, str],
-    shared: dict[Any, Any],
+    target: _Target, rule: SeriesRule, series: tuple[int, str], labels: dict[str, str], rules: Rules
 ) -> None:
     """Let a series, its number and name, fill its field."""
-    mapping = target.mapping
     index, name = series
-    target.outcomes = None
-    spec = spec_of(mapping, rule.entity, rule.field)
-    plain = rule.kind == "gauge" and rule.combine == "last" and not (rule.key or rule.words or rule.copies)
-    plain = plain and rule.at_least is None
-    kind = spec.type if spec is not None else float
-    if plain and kind in (float, int, bool):
-        factor = factor_of(mapping, rule, rule.field) or 1.0
-        places = {float: target.floats, int: target.wholes, bool: target.flags}
-        place = target.steps if rule.field.startswith("_") else places[kind]
-        place.add(index, (rule.field, factor, *_raw_bounds(spec, factor)), shared)
+    target.outcomes, target.shown = None, ()
+    if rule.direct is not None:
+        place, step = rule.direct
+        direct: _Direct = getattr(target, place)
+        direct.add(index, step, rules)
         return
-    key = (number, rule.field)
+    key = (rule.number, rule.rule.field)
     fold = target.folds.get(key)
     if fold is None:
-        fold = target.folds[key] = make_fold(mapping, rule)
+        fold = target.folds[key] = rule.make_fold()
         if len(target.folds) > 1 and key < list(target.folds)[-2]:
             target.folds = dict(sorted(target.folds.items()))  # of two rules for one field the later one wins
     fold.take(index, name, labels)
-
-
-def _raw_bounds(spec: FieldSpec | None, factor: float) -> tuple[float, float]:
-    """What the exporter's own number may be, so that the field's value is within its bounds."""
-    low = -NUMBER_MAX if spec is None or spec.low is None else spec.low - ROUNDING
-    high = NUMBER_MAX if spec is None or spec.high is None else spec.high + ROUNDING
-    return low / factor, high / factor
 
 
 def _fields_of(
@@ -390,7 +348,7 @@ def _fields_of(
 ) -> dict[str, Any]:
     """The values of this page; empty where the entity was not on it."""
     numbers = page.numbers
-    blanks = BLANKS[target.mapping.blanks]
+    blanks = target.table.blanks
     fields: dict[str, Any] = {
         name: value * factor
         for index, (name, factor, low, high) in zip(target.floats.indices, target.floats.steps, strict=False)
@@ -410,24 +368,23 @@ def _fields_of(
         _explain(target, page, blanks, read)
     if target.steps or target.folds:
         _calculate_all(target, fields, page, at_s, read)
-    if target.counts_from_zero and _is_on(target, numbers):
+    if target.table.counts_from_zero and _is_on(target, numbers):
         target.read_at_s = at_s
     texts = target.texts if not target.late_texts else target.texts_of(variables)
-    if texts and (fields or (target.rule.seen and _is_on(target, numbers))):
+    if texts and (fields or (target.table.rule.seen and _is_on(target, numbers))):
         fields.update(texts)
     return fields
 
 
 def _is_on(target: _Target, numbers: list[float | None]) -> bool:
     """Whether any series of the entity is on the page."""
-    indices = [*target.direct(), *(index for fold in target.folds.values() for index in fold.members)]
-    return any(numbers[index] is not None for index in indices)
+    return any(numbers[index] is not None for index in target.indices())
 
 
 def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: float, read: Reading) -> None:
     """Add what takes several series, or a last page, to `fields`."""
     numbers = page.numbers
-    blanks = BLANKS[target.mapping.blanks]
+    blanks = target.table.blanks
     steps: dict[str, Any] = {
         name: value * factor
         for index, (name, factor, low, high) in target.steps
@@ -437,11 +394,11 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
     }
     if target.folds:
         folded: dict[str, Any] = {}
-        if target.counts_from_zero and not page.stamps:
+        if target.table.counts_from_zero and not page.stamps:
             for fold in target.folds.values():
                 if isinstance(fold, Fold) and fold.from_zero:
                     fold.since_s = target.read_at_s
-        if target.mapping.repeats_s and not page.stamps:
+        if target.table.mapping.repeats_s and not page.stamps:
             again = target.repeats(numbers, at_s)
             for fold in target.folds.values():
                 if isinstance(fold, Fold):
@@ -450,7 +407,7 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
             fold.fill(folded, page, at_s, blanks, read.drift)
         for name in [name for name in folded if name[0] == "_"]:
             steps[name] = folded.pop(name)
-        clean = clean_fields(target.rule.type, folded)
+        clean = clean_fields(target.table.rule.type, folded)
         for problem in clean.problems:
             _note(read.warnings, f"{target.ids[0]}: {problem}")
         for line in clean.drift:
@@ -461,11 +418,11 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
         if value is None:
             continue
         if factor != 1.0 or derived.clamp:
-            value = _finish(value, factor, FIELDS[target.rule.type].get(derived.field), derived)
+            value = _finish(value, factor, FIELDS[target.table.rule.type].get(derived.field), derived)
         if derived.field.startswith("_"):
             steps[derived.field] = value
             continue
-        whole, low, high = target.bounds[derived.field]
+        whole, low, high = target.table.bounds[derived.field]
         lowest, highest = _extremes(value)
         if low <= lowest and highest <= high:
             fields[derived.field] = round(value) if whole else value
@@ -548,17 +505,6 @@ def _put_in(texts: dict[str, str], variables: dict[str, str]) -> dict[str, str]:
     return {name: put for name, text in texts.items() if (put := _late(text, variables)) is not None}
 
 
-def _matches(rule: MetricRule, labels: dict[str, str]) -> bool:
-    for label, wanted in rule.match.items():
-        if not _is_one_of(labels.get(label, ""), wanted):
-            return False
-    return not any(_is_one_of(labels.get(label, ""), banned) for label, banned in rule.unless.items())
-
-
-def _is_one_of(value: str, words: list[str]) -> bool:
-    return any(value.startswith(word[:-1]) if word.endswith("*") else value == word for word in words)
-
-
 def _typed(entity_type: EntityType, texts: dict[str, str]) -> dict[str, Any]:
     """Texts from labels as their fields want them; one that can't be, or is too long, is left out."""
     typed: dict[str, Any] = {}
@@ -577,11 +523,10 @@ def _typed(entity_type: EntityType, texts: dict[str, str]) -> dict[str, Any]:
 def _observed_at(target: _Target, page: Page, at: datetime, read: Reading) -> datetime:
     """The oldest timestamp among the values of an entity, so that its age is never understated. One that lies
     ahead of us is worth no more than the moment at which it was read."""
-    indices = target.direct()
-    for fold in target.folds.values():
-        indices.extend(fold.members)
     stamps = [
-        page.stamps[index] for index in indices if index in page.stamps and page.numbers[index] is not None
+        page.stamps[index]
+        for index in target.indices()
+        if index in page.stamps and page.numbers[index] is not None
     ]
     if not stamps:
         return at
@@ -591,6 +536,10 @@ def _observed_at(target: _Target, page: Page, at: datetime, read: Reading) -> da
     if oldest - at > CLOCK_TOLERANCE:
         _note(read.warnings, "its clock is ahead of ours; the time of reading stands for its time stamps")
     return at
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and value - value == 0.0
 
 
 def _note(notes: list[str], line: str) -> None:

@@ -87,9 +87,8 @@ class SeriesCache:
         if self._layout is not None:
             numbers = self._layout.read(page, self._count)
             if numbers is not None:
-                samples = len(numbers) - numbers.count(None)
                 self._pause = 0
-                return Page(numbers, samples=samples, ended=self._layout.ended)
+                return Page(numbers, samples=self._layout.samples, ended=self._layout.ended)
             self._give_up_layout()
         read, lines = self._read_lines(page, openmetrics)
         self._forget_absent(read, lines)
