@@ -17,7 +17,7 @@ from steersman.drivers.host.certificate import expires_at
 from steersman.drivers.host.client import BODY_MAX_BYTES, ProbeAnswer, ProbeClient
 from steersman.drivers.host.observe import HostDriver
 from steersman.drivers.host.options import Endpoint, HostOptions
-from steersman.drivers.host.probe import WINDOW_PROBES, WINDOW_S, Probes, Window, percentile
+from steersman.drivers.host.probe import PROBES_MIN, WINDOW_PROBES, WINDOW_S, Probes, Window, percentile
 from steersman.drivers.web.fake import Request, Response, WebFake
 from steersman.drivers.web.url import public_url
 from steersman.kernel.clock import ManualClock, SystemClock
@@ -155,6 +155,17 @@ def test_a_window_tells_of_its_probes_alone() -> None:
     assert later.fields["error_rate"] is None
 
 
+def test_few_probes_have_no_error_rate() -> None:
+    window = Window(Endpoint("e", "http://h/x"))
+    rates: list[float | None] = []
+    for turn in range(PROBES_MIN + 1):
+        window.add(ProbeAnswer(0.5, 500, "status 500") if turn == 0 else ProbeAnswer(0.01, 200), turn, NOW)
+        told = window.facts(turn)
+        assert told is not None
+        rates.append(told.fields["error_rate"])
+    assert rates == [None] * (PROBES_MIN - 1) + [1 / PROBES_MIN, 1 / (PROBES_MIN + 1)]
+
+
 def test_urls_are_shown_without_what_is_secret() -> None:
     assert public_url("https://user:pass@h:8443/a?token=x#y") == "https://h:8443/a"
 
@@ -217,7 +228,7 @@ async def test_the_driver_tells_of_services_with_the_time_of_the_probe() -> None
         seen = await driver.observe()
         services = {f.entity_id: f for f in seen.fragments if f.entity_type is EntityType.SERVICE}
         assert services["api"].fields["up"] is True
-        assert services["api"].fields["error_rate"] == 0.0
+        assert "error_rate" not in services["api"].fields, "one probe is no share"
         assert services["api"].fields["latency_p95_ms"] > 0
         assert services["gone"].fields["last_error"] == "refused"
         assert services["gone"].labels["cluster"] == "lab"

@@ -94,8 +94,8 @@ async def test_its_figures_are_those_of_the_requests_that_were_sent(ray: RayServ
         await watching.observe()
         async with asyncio.TaskGroup() as group:
             group.create_task(ask("?s=8"))
-            assert [await ask("?s=0.2") for _ in range(5)] == [200] * 5
-            assert [await ask("?fail=1") for _ in range(2)] == [500] * 2
+            assert [await ask("?s=0.2") for _ in range(15)] == [200] * 15
+            assert [await ask("?fail=1") for _ in range(6)] == [500] * 6
             await CLOCK.sleep(3)
             seen = await watching.observe()
         found = fields(seen)

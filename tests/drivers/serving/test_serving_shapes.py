@@ -80,6 +80,8 @@ SERVICES = {
     "kserve": "prod/chat",
     "torchserve": MODEL,
 }
+SILENT_ON_ERRORS = {"torchserve", "sglang"}
+"""Stacks that don't tell of each service how many of its requests failed."""
 MEANS = {"triton", "torchserve"}
 """Stacks that tell no distribution of latencies."""
 
@@ -123,9 +125,8 @@ def test_no_traffic_leaves_latency_and_errors_absent_and_not_zero(flavor: str) -
     assert fields["throughput"] == 0.0
 
 
-@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - {"torchserve"}))
+@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - SILENT_ON_ERRORS))
 def test_errors_are_a_share_of_what_ended(flavor: str) -> None:
-    """vLLM counts an aborted request among those that ended, as its own dashboards do."""
     server = Server(flavor)
     server.load.serve(10, failed=1)
     server.read()
@@ -135,7 +136,7 @@ def test_errors_are_a_share_of_what_ended(flavor: str) -> None:
     assert fields["throughput"] == pytest.approx(40 / STEP_S)
 
 
-@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - {"tgi", "torchserve"}))
+@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - SILENT_ON_ERRORS - {"tgi"}))
 def test_a_counter_of_failures_that_is_not_there_yet_is_no_failure(flavor: str) -> None:
     server = Server(flavor)
     server.read()
@@ -143,7 +144,32 @@ def test_a_counter_of_failures_that_is_not_there_yet_is_no_failure(flavor: str) 
     assert server.service(SERVICES[flavor])["error_rate"] == 0.0
 
 
-@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - {"torchserve"}))
+@pytest.mark.parametrize("flavor", ["vllm", "sglang"])
+def test_a_client_that_went_away_is_no_failure(flavor: str) -> None:
+    server = Server(flavor)
+    server.load.serve(30)
+    server.read()
+    server.load.serve(30)
+    server.load.aborted += 10
+    assert server.service(MODEL).get("error_rate", 0.0) == 0.0
+    server.load.serve(30, failed=10)
+    server.load.aborted += 40
+    assert server.service(MODEL).get("error_rate") == (pytest.approx(10 / 80) if flavor == "vllm" else None)
+
+
+def test_a_vllm_that_has_no_word_for_errors_tells_no_rate_of_them() -> None:
+    def page(load: Load) -> str:
+        return "".join(f"{line}\n" for line in PAGES["vllm"](load).splitlines() if '"error"' not in line)
+
+    server = Server("vllm", page)
+    server.read()
+    server.load.serve(30)
+    fields = server.service(MODEL)
+    assert fields["throughput"] > 0
+    assert "error_rate" not in fields
+
+
+@pytest.mark.parametrize("flavor", sorted(set(SERVICES) - SILENT_ON_ERRORS))
 def test_the_first_failures_make_their_counter_and_are_counted(flavor: str) -> None:
     """Else the first minute of an outage would read as no failure at all."""
     server = Server(flavor)

@@ -8,6 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from steersman.drivers.api import DriverContext, Observation, SourceError
+from steersman.drivers.exposition.floor import ErrorFloor
 from steersman.drivers.exposition.mapping import Mapping
 from steersman.drivers.exposition.options import ExpositionOptions
 from steersman.drivers.exposition.plan import Plan, Reading
@@ -62,6 +63,7 @@ class EndpointReader:
         self._variables |= {f"@{name}": text for name, text in (variables or {}).items()}
         self._client = options.open_client(context.clock)
         self._plan = Plan(tables, context.source, labels)
+        self._floor = ErrorFloor()
         self._series = SeriesCache(self._plan.want, self._plan.forget)
         self._lane = Lane(f"{context.source}-page", f"reading the page of {self._place}")
 
@@ -97,7 +99,9 @@ class EndpointReader:
             # A sample whose line did not end may be half a number, which reads like a whole one.
             text = text[: text.rfind("\n") + 1]
         page = self._series.read(text, openmetrics=exposition.openmetrics)
-        return page, self._plan.build(page, at, at_s, self._variables)
+        read = self._plan.build(page, at, at_s, self._variables)
+        self._floor.apply(read.fragments, at_s)
+        return page, read
 
     def _judge(self, exposition: _Exposition, page: Page, read: Reading) -> Observation:
         """The observation, or `SourceError` where the page was no exposition or came short."""

@@ -24,6 +24,8 @@ WINDOW_PROBES = 120
 """Probes that percentiles and the error rate are taken over, at most."""
 WINDOW_S = 1800.0
 """Probes older than this count no more."""
+PROBES_MIN = 10
+"""Fewer have no error rate: one failed of two is a half, and `up` tells of the last one."""
 PATIENCE_S = 1.0
 """How long one call waits for probes; what comes later is told by the next call."""
 STOP_TIMEOUT_S = 2.0
@@ -116,7 +118,7 @@ class Window:
             "latency_p50_ms": percentile(latencies, 0.50),
             "latency_p95_ms": percentile(latencies, 0.95),
             "latency_p99_ms": percentile(latencies, 0.99),
-            "error_rate": sum(p.failed for p in self._probes) / len(self._probes) if self._probes else None,
+            "error_rate": self._error_rate(),
             "probe_count": len(self._probes),
             "last_status": self._last.status,
             "last_success_at": self._last_success_at,
@@ -124,6 +126,11 @@ class Window:
             "tls_expires_at": self._last.tls_expires_at,
         }
         return EndpointFacts(self.endpoint, self._last_at, fields)
+
+    def _error_rate(self) -> float | None:
+        if len(self._probes) < PROBES_MIN:
+            return None
+        return sum(probe.failed for probe in self._probes) / len(self._probes)
 
 
 class Probes:

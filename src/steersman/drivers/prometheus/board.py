@@ -13,6 +13,7 @@ from datetime import datetime
 from msgspec import Struct, field, structs
 
 from steersman.drivers.api import SourceError
+from steersman.drivers.exposition.floor import ErrorFloor
 from steersman.drivers.exposition.plan import NOTES_MAX, Plan, Reading
 from steersman.drivers.exposition.series import SPARE_SERIES, Page
 from steersman.drivers.prometheus.answers import Sample, Vector, read_labels
@@ -69,11 +70,21 @@ class Times:
 
 
 class Board:
-    """Remembers the series of one API. `labels` go into fragments, `variables` (`@name`) into templates."""
+    (
+        """Remembers the series of one API. `labels` go into fragments, `variables` (`@name`) into templates.
+    `window_s` is what rates are taken over."""
+        ""
+    )
 
     def __init__(
-        self, lowered: Lowered, source: str, labels: dict[str, str], variables: dict[str, str]
+        self,
+        lowered: Lowered,
+        source: str,
+        labels: dict[str, str],
+        variables: dict[str, str],
+        window_s: float,
     ) -> None:
+        self._floor = ErrorFloor(window_s)
         self._plan = Plan(lowered.tables, source, labels, one_page=False)
         self._variables = variables
         self._known: list[dict[bytes, int]] = [{} for _ in lowered.queries]
@@ -110,6 +121,7 @@ class Board:
         read.warnings[:0] = notes.warnings
         read.drift[:0] = notes.drift
         read.fragments = merged(read.fragments)
+        self._floor.apply(read.fragments, at.timestamp())
         self._forget_absent(page)
         return read
 

@@ -56,7 +56,7 @@ class PrometheusDriver:
         self._client = options.open_client(context.clock)
         self._asker = Asker(self._client, self._lane, context)
         variables = {f"@{name}": text for name, text in own.items()}
-        self._board = Board(self._lowered, context.source, labels, variables)
+        self._board = Board(self._lowered, context.source, labels, variables, options.window)
         self._facts = Facts(variables={join.variable: {} for join in self._lowered.joins})
         self._learnt: set[str] = set()
         self._jobs: set[str] = set()

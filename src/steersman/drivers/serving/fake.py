@@ -23,11 +23,12 @@ class Load(Struct):
     """What a server has done since it started, and what it does now.
 
     `latencies` has a latency in seconds and how many requests had it, for each burst. Requests that came are
-    those that went well, those that failed, and those that wait or run now.
+    those that went well, those that failed, those that their clients gave up, and those that wait or run now.
     """
 
     well: int = 0
     failed: int = 0
+    aborted: int = 0
     in_flight: int = 0
     waiting: int = 0
     tokens: int = 0
@@ -46,7 +47,7 @@ class Load(Struct):
     @property
     def came(self) -> int:
         """Requests that have come."""
-        return self.well + self.failed + self.in_flight + self.waiting
+        return self.well + self.failed + self.aborted + self.in_flight + self.waiting
 
     @property
     def busy_s(self) -> float:
@@ -118,7 +119,8 @@ def vllm_page(load: Load, *, engines: int = 1, old: bool = False) -> str:
             _line("vllm:generation_tokens_total", labels, load.tokens),
             _line("vllm:request_success_total", {**labels, "finished_reason": "stop"}, load.well),
             _line("vllm:request_success_total", {**labels, "finished_reason": "length"}, 0),
-            _line("vllm:request_success_total", {**labels, "finished_reason": "abort"}, load.failed),
+            _line("vllm:request_success_total", {**labels, "finished_reason": "abort"}, load.aborted),
+            _line("vllm:request_success_total", {**labels, "finished_reason": "error"}, load.failed),
             *_histogram("vllm:e2e_request_latency_seconds", labels, load),
             *_histogram("vllm:time_to_first_token_seconds", labels, load, share=0.5),
             *_histogram("vllm:request_queue_time_seconds", labels, load, share=0.5),
@@ -155,7 +157,7 @@ def sglang_page(load: Load, *, tp: int = 1, pp: int = 1, dp: int = 1) -> str:
         _line("sglang:prompt_tokens_total", labels, 5 * load.tokens),
         _line("sglang:generation_tokens_total", labels, load.tokens),
         _line("sglang:num_requests_total", labels, load.well + load.failed),
-        *([_line("sglang:num_aborted_requests_total", labels, load.failed)] if load.failed else []),
+        *([_line("sglang:num_aborted_requests_total", labels, load.aborted)] if load.aborted else []),
         *_histogram("sglang:e2e_request_latency_seconds", labels, load),
         *_histogram("sglang:time_to_first_token_seconds", labels, load, share=0.5),
         *_histogram("sglang:inter_token_latency_seconds", labels, load, share=0.5),
