@@ -38,7 +38,7 @@ bench: setup  ## measure the figures of docs/benchmarks.md, as ratios within one
 
 chaos: setup  ## kill the store, the Ledger and the whole loop CHAOS_KILLS times (200 where not said) under load, and check what is left
 	@CHAOS_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/store/test_crash.py tests/state/ledger/test_ledger_crash.py $(ARGS)
-	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py $(ARGS)
+	@LOOP_KILLS=$${CHAOS_KILLS:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/e2e/test_closed_loop_kills.py tests/e2e/test_drain_kills.py $(ARGS)
 
 fuzz: setup  ## fuzz what reads text from outside, FUZZ_SECONDS for each of TARGETS (60, all of them)
 	@for target in $${TARGETS:-exposition mappings slurm_text slurm_words}; do $(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
