@@ -6,40 +6,23 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from drain_story import KEPT_OUT, STORY, Plane, Up, guide_lifecycle
 from kube_beside import KubeBeside, Write
 from loop_story import states_of, type_ok
-from plane_calls import ask
 
 from steersman.drivers.kubernetes.marks import CORDON_MARK
-
-Up = Callable[..., Any]
 
 KILLS = int(os.environ.get("LOOP_KILLS", "0"))
 """`make chaos` kills by chance too."""
 KILLS_A_STORY = 4
 """Each costs the 15 s that a dead process's lease on its resources lasts."""
-KILL_TIMEOUT_S = 40.0
-END_TIMEOUT_S = 60.0
 COUNT = 6
 THEIRS = "gpu99"
 """The node that a person has cordoned."""
-STORY = ["in_service", "draining", "maintenance", "returning", "in_service"]
-KEPT_OUT = ["in_service", "draining", "maintenance", "returning", "maintenance"]
-GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-lifecycle.md"
-
-CONFIG = """
-sources:
-  - {{name: kube, driver: kubernetes, url: "{url}", resources: [nodes, pods]}}
-identity: {{aliases: {{{aliases}}}}}
-lifecycles: [lifecycles]
-policies: []
-"""
 
 
 def entity(number: int) -> str:
@@ -87,63 +70,22 @@ def kube() -> Iterator[KubeBeside]:
         cluster.stop()
 
 
-class Plane:
-    """`steersman up` over its lives, on the guide's lifecycle at a quicker pace."""
+class KubePlane(Plane):
+    """On the cluster of these tests."""
 
     def __init__(self, up: Up, kube: KubeBeside, folder: Path) -> None:
-        self.up, self.kube = up, kube
-        self.config = folder / "steersman.yaml"
-        aliases = ", ".join(f"node/{called(n)}: node/{entity(n)}" for n in range(1, COUNT + 1))
-        self.config.write_text(CONFIG.format(url=kube.url, aliases=aliases))
-        (folder / "lifecycles").mkdir()
-        (folder / "lifecycles" / "gpu-nodes.yaml").write_text(guide_lifecycle())
-        self.running = up("-c", str(self.config)).wait_healthy()
+        self.kube = kube
+        source = {"name": "kube", "driver": "kubernetes", "url": kube.url, "resources": ["nodes", "pods"]}
+        others = {entity(number): called(number) for number in range(1, COUNT + 1)}
+        super().__init__(up, folder, source, guide_lifecycle(), ALL, others)
         kube.victim = self.running.process.pid
-        document = self.running.home / "nodes.yaml"
-        nodes = [{"kind": "Node", "id": name, "lifecycle": "gpu-nodes"} for name in ALL]
-        document.write_text("\n---\n".join(map(json.dumps, nodes)))
-        type_ok(self.running, "apply", "-f", str(document))
 
     def start_again(self) -> None:
-        """Once it is dead. It may be killed again before it is healthy."""
-        self.running.process.wait(KILL_TIMEOUT_S)
-        home, port = self.running.home, self.running.port
-        self.running = self.up("-c", str(self.config), home=home, port=port)
+        super().start_again()
         self.kube.victim = self.running.process.pid
 
-    def want(self, state: str, *names: str, may_die: bool = False) -> None:
-        for name in names:
-            path = f"/api/v1/resources/node/{name}/desired-status"
-            try:
-                answer = ask(self.running, "PUT", path, {"status": state, "reason": "new firmware"})
-            except OSError:
-                if may_die:
-                    return
-                raise
-            assert answer.status in (200, 201), answer
 
-    def until_is(self, state: str, *names: str, told: str = "") -> None:
-        for name in names:
-            self.running.until(lambda name=name: self.status(name) == state, f"{name} {told}", END_TIMEOUT_S)
-
-    def status(self, name: str) -> str:
-        return str(self.running.get(f"/api/v1/resources/node/{name}")["status"])
-
-    def history(self, name: str) -> list[dict[str, Any]]:
-        path = f"/api/v1/resources/node/{name}/history?limit=1000"
-        items: list[dict[str, Any]] = self.running.get(path)["items"]
-        return items
-
-
-def guide_lifecycle() -> str:
-    """The guide's own, with waits of a fraction of a second in place of minutes."""
-    (text,) = re.findall(r"^```yaml\n(name: gpu-nodes\n.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    quick, count = re.subn(r"delay: \d+[sm]", "delay: 200ms", text)
-    assert count == 2
-    return str(quick)
-
-
-def check_drained(plane: Plane, told: str = "") -> None:
+def check_drained(plane: KubePlane, told: str = "") -> None:
     """What is the same however often it was killed."""
     assert sorted(plane.kube.accepted) == sorted(PODS), f"each pod was sent away once {told}"
     for number in range(1, COUNT + 1):
@@ -152,7 +94,7 @@ def check_drained(plane: Plane, told: str = "") -> None:
         assert f"to kube {entity(number)} is {called(number)}; " in history, "the other name is on record"
 
 
-def check_ends(plane: Plane, told: str = "") -> None:
+def check_ends(plane: KubePlane, told: str = "") -> None:
     """All are given back but the one that a person had cordoned: theirs is taken by nobody."""
     plane.want("in_service", *ALL)
     plane.until_is("in_service", *ENTITIES, told=told)
@@ -171,36 +113,36 @@ def check_ends(plane: Plane, told: str = "") -> None:
 
 
 @pytest.mark.timeout(240)
-def test_killed_within_many_writes_at_once_each_drain_ends_the_same(
-    up: Up, kube: KubeBeside, tmp_path: Path
+@pytest.mark.parametrize("story", range(1 + -(-KILLS // KILLS_A_STORY)))
+def test_killed_within_its_writes_each_drain_ends_the_same(
+    up: Up, kube: KubeBeside, tmp_path: Path, story: int
 ) -> None:
-    plane = Plane(up, kube, tmp_path)
+    plane = KubePlane(up, kube, tmp_path)
+    told = kill_at_once(plane) if story == 0 else kill_by_chance(plane)
+    plane.until_is("maintenance", *(name for name in ALL if name != entity(GIVEN_BACK)), told=told)
+    check_drained(plane, told)
+    check_ends(plane, told)
+
+
+def kill_at_once(plane: KubePlane) -> str:
+    """Once, within many writes."""
     given_back, others = entity(GIVEN_BACK), [name for name in ALL if name != entity(GIVEN_BACK)]
     plane.want("maintenance", given_back)
     plane.until_is("maintenance", given_back)
-    kube.kill_within(WRITES)
+    plane.kube.kill_within(WRITES)
     plane.want("in_service", given_back)
-    plane.want("maintenance", *others)
-    try:
-        plane.start_again()
-    finally:
-        assert kube.missing == [], plane.running.err[-4000:]
+    plane.want("maintenance", *others, may_die=True)
+    plane.start_again()
+    assert plane.kube.missing == [], plane.running.err[-4000:]
     plane.running.wait_healthy()
-    plane.until_is("maintenance", *others)
-    check_drained(plane)
-    check_ends(plane)
+    plane.want("maintenance", *others)
+    return "within many writes"
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(not KILLS, reason="make chaos")
-@pytest.mark.parametrize("story", range(max(1, -(-KILLS // KILLS_A_STORY))))
-def test_killed_at_any_moment_each_drain_ends_the_same(
-    up: Up, kube: KubeBeside, tmp_path: Path, story: int
-) -> None:
-    """Within a write that is drawn by chance, while the other nodes are wherever they are then."""
+def kill_by_chance(plane: KubePlane) -> str:
+    """Several times, within a write that is drawn, while the other nodes are wherever they are then."""
     seed = random.SystemRandom().getrandbits(32)
-    chance, told = random.Random(seed), f"(seed {seed})"
-    plane = Plane(up, kube, tmp_path)
+    chance, told, kube = random.Random(seed), f"(seed {seed})", plane.kube
     for number in range(KILLS_A_STORY):
         left = sorted(set(PODS) - set(kube.accepted))
         if not left:
@@ -213,7 +155,6 @@ def test_killed_at_any_moment_each_drain_ends_the_same(
         plane.start_again()
         assert kube.missing == [], f"{told} {plane.running.err[-4000:]}"
     plane.running.wait_healthy()
-    plane.want("maintenance", *ALL)  # of those that were not asked for before the first kill
-    plane.until_is("maintenance", *ALL, told=told)
-    check_drained(plane, told)
-    check_ends(plane, told)
+    plane.want("maintenance", *ALL)  # also those that were not asked for before the first kill
+    plane.until_is("maintenance", entity(GIVEN_BACK), told=told)
+    return told
