@@ -296,6 +296,7 @@ class _Exposition:
         for node in nodes:
             text = pages[(node + number) % PAGES].replace("GPU-00000000-", f"GPU-{node:08x}-")
             text = text.replace("gpu-0000", f"gpu-{node:05d}")
+            text = text.replace('pod="run-0-', f'pod="run-{node}-')
             endpoint = self._nodes[node][source]
             fragments += plane.timed("reading", lambda text=text, one=endpoint: one.read(text, at, at_s))
             if len(fragments) >= SLICE_MAX:

@@ -9,6 +9,7 @@ kept in two parts: *head* (the name and a brace), which readers of one kind of e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import compress
 from operator import getitem
 from sys import intern
@@ -17,15 +18,24 @@ from weakref import WeakValueDictionary
 
 BLOCK_CHARS = 64 * 1024
 
+PLACES_MAX = 64
+"""Lengths of texts whose places are kept for others; a page with other ones has its places for itself."""
+
 END_MARK = "# EOF"
 """The last line of a page of OpenMetrics."""
+
+
+@lru_cache(4096)  # more lengths than a page's lines have
+def _behind(width: int) -> slice:
+    return slice(width, None)
 
 
 class _Shape:
     """What the pages of one kind of exporter have in common, line by line.
 
     `heads` and how long each is (`offsets`); `wanted` has the series' number, 0 where nobody wants it.
-    `places` is where the values stand on the page that was seen first: on most others they stand there too.
+    `places` has where the values stand, by how long the texts before them are: names of one kind are mostly
+    of one length, so on many pages they stand at the same places.
     """
 
     __slots__ = ("__weakref__", "dense", "ended", "heads", "indices", "offsets", "places", "wanted")
@@ -37,7 +47,16 @@ class _Shape:
         self.indices = tuple(index for index in wanted if index)
         self.dense = self.indices == tuple(range(1, len(self.indices) + 1))
         self.ended = heads[-1:] == (END_MARK,)
-        self.places: tuple[slice, ...] = ()
+        self.places: dict[tuple[int, ...], tuple[slice, ...]] = {}
+
+    def places_for(self, widths: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where the values stand behind texts of these lengths."""
+        places = self.places.get(widths)
+        if places is None:
+            places = tuple(map(_behind, widths))
+            if len(self.places) < PLACES_MAX:
+                self.places[widths] = places
+        return places
 
 
 _shapes: WeakValueDictionary[tuple[tuple[str, ...], tuple[int, ...]], _Shape] = WeakValueDictionary()
@@ -54,22 +73,20 @@ class Layout:
         heads: list[str] = []
         tails: list[str] = []
         wanted: list[int] = []
-        places: list[slice] = []
-        slices: dict[int, slice] = {}
+        widths: list[int] = []
         for text, index in lines:
             brace = text.find("{") + 1 or len(text)
             heads.append(intern(text[:brace]))
             tails.append(intern(text[brace:]))
             wanted.append(index)
-            places.append(slices.setdefault(len(text), slice(len(text), None)))
+            widths.append(len(text))
         key = tuple(heads), tuple(wanted)
         shape = _shapes.get(key)
         if shape is None:
             shape = _shapes[key] = _Shape(*key)
-            shape.places = tuple(places)
         self._shape = shape
         self._tails = tuple(tails)
-        self._places = shape.places if list(shape.places) == places else tuple(places)
+        self._places = shape.places_for(tuple(widths))
 
     def __len__(self) -> int:
         return len(self._tails)

@@ -407,12 +407,13 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
             fold.fill(folded, page, at_s, blanks, read.drift)
         for name in [name for name in folded if name[0] == "_"]:
             steps[name] = folded.pop(name)
-        clean = clean_fields(target.table.rule.type, folded)
-        for problem in clean.problems:
-            _note(read.warnings, f"{target.ids[0]}: {problem}")
-        for line in clean.drift:
-            _note(read.drift, f"{target.ids[0]}: {line}")
-        fields.update(clean.fields)
+        if folded:
+            clean = clean_fields(target.table.rule.type, folded)
+            for problem in clean.problems:
+                _note(read.warnings, f"{target.ids[0]}: {problem}")
+            for line in clean.drift:
+                _note(read.drift, f"{target.ids[0]}: {line}")
+            fields.update(clean.fields)
     for derived, factor in target.outcomes if target.outcomes is not None else target.calculations():
         value = _derive(derived, fields, steps)
         if value is None:
