@@ -73,6 +73,9 @@ class Reading(Struct):
     drift: list[str] = field(default_factory=list[str])
 
 
+_NOTHING_PUT: tuple[dict[str, str], dict[str, Any]] = ({}, {})
+
+
 class _Target:
     """One entity as one set of kept labels shows it, and which series fill its fields.
 
@@ -94,7 +97,7 @@ class _Target:
         self.late_ids: frozenset[str] = frozenset()
         self.late_labels: dict[str, str] = {}
         self.late_texts: dict[str, str] = {}
-        self._texts_put: tuple[dict[str, str], dict[str, Any]] = ({}, {})
+        self._texts_put = _NOTHING_PUT
         self.read_at_s: float | None = None
         self.shown: Sequence[float | None] = ()
         self.moved_at_s = 0.0
@@ -294,8 +297,9 @@ class Plan:
         if not named:
             return None
         ids = tuple(named)
-        kept = [fill(template, labels) or "" for template in entity.labels.values()]
-        texts = [fill(template, labels) or "" for template in entity.fields.values()]
+        # Most texts are the same for many entities, and are kept once.
+        kept = [intern(fill(template, labels) or "") for template in entity.labels.values()]
+        texts = [intern(fill(template, labels) or "") for template in entity.fields.values()]
         key = (mapping.name, rule.name, ids, tuple(kept), tuple(texts))
         target = self._targets.get(key)
         if target is None:
@@ -314,12 +318,12 @@ class Plan:
 
 def _ready(templates: dict[str, str], texts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Texts by the names of their templates: those that wait for a variable of the page, and those that do
-    not. Most are the same for many entities, and are kept once."""
+    not."""
     late: dict[str, str] = {}
     ready: dict[str, str] = {}
     for (name, template), text in zip(templates.items(), texts, strict=True):
         if text:
-            (late if waits(template) else ready)[name] = intern(text)
+            (late if waits(template) else ready)[name] = text
     return late, ready
 
 
