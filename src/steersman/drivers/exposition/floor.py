@@ -39,6 +39,8 @@ class ErrorFloor:
     `window_s`: how much time the rates are over. 0: they are from look to look.
     """
 
+    __slots__ = ("_last_s", "_parts", "_window_s")
+
     def __init__(self, window_s: float = 0.0) -> None:
         self._window_s = window_s
         self._parts: dict[EntityKey, list[_Part]] = {}

@@ -71,6 +71,7 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
       several of them, the first counts and the others are not added to it.
     - `match`, `unless`: label values that must, must not be; `*` at the end of one matches any rest.
     - `field`: the field; one that starts with `_` is only a step for `derive`.
+    - `said_unit`: the unit that the exporter's HELP or UNIT names, where that is not the unit of its values.
     - `unit`: the unit of the exporter. `kind`: gauge; counter (its rate is taken); change (how fast a gauge
       rises or falls); histogram (`quantiles` names the fields); info (`fields` are templates); count (how
       many series match); set (a list of the `key` of each series that is not zero or, with `among`, has one
@@ -93,6 +94,7 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True):
     entity: str
     field: str = ""
     unit: str = ""
+    said_unit: str = ""
     kind: Kind = "gauge"
     match: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
     unless: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])

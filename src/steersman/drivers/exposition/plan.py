@@ -20,6 +20,7 @@ from steersman.drivers.exposition.fold import LEAST_BLANK, AnyFold, Fold, blank_
 from steersman.drivers.exposition.mapping import Derived, Mapping, fill, waits
 from steersman.drivers.exposition.rules import EntityTable, Rules, SeriesRule, Step, rules_of
 from steersman.drivers.exposition.series import Page
+from steersman.drivers.exposition.shape import UnnamedSeries, factor_off, unnamed_line
 from steersman.kinds.entity import EntityType
 from steersman.kinds.fields import FIELDS, FieldSpec, clean_fields
 from steersman.kinds.fragment import ID_MAX_CHARS, FragmentInvalid, StateFragment
@@ -66,11 +67,13 @@ class _Direct:
 
 
 class Reading(Struct):
-    """What a page said: fragments, values that make no sense, shapes that were not known."""
+    """What a page said: fragments, values that make no sense, shapes that were not known. `strays`:
+    series whose value is out of the bounds of the named field by a factor between two units."""
 
     fragments: list[StateFragment] = field(default_factory=list[StateFragment])
     warnings: list[str] = field(default_factory=list[str])
     drift: list[str] = field(default_factory=list[str])
+    strays: list[tuple[int, str, float]] = field(default_factory=list[tuple[int, str, float]])
 
 
 _NOTHING_PUT: tuple[dict[str, str], dict[str, Any]] = ({}, {})
@@ -178,11 +181,12 @@ class Plan:
         self._seen: set[str] = set()
         self._lost: list[str] = []
         self._samples = -1
+        self.unnamed = UnnamedSeries()
         self._found: dict[tuple[int, str, str], tuple[dict[str, str], _Target | None]] = {}
 
     def want(self, index: int, name: str, labels: dict[str, str]) -> bool:
         """Take a new series in; whether any rule or variable wants it."""
-        wanted = False
+        wanted, unnamed = False, None
         for variable, label in self._rules.variables.get(name, ()):
             if labels.get(label):
                 self._variables.setdefault(index, {})[variable] = labels[label]
@@ -195,10 +199,14 @@ class Plan:
             if place not in self._found:
                 self._found[place] = labels, self._target(rule, labels)
             target = self._found[place][1]
+            unnamed = unnamed or (rule if target is None else None)
             if target is not None:
                 _attach(target, rule, (index, name), labels, self._rules)
                 wanted = True
+        if unnamed is not None and not wanted:
+            self._note_unnamed(name, unnamed, labels)
         if wanted:
+            self.unnamed.named(name)
             if index >= len(self._names):
                 self._names.extend([""] * (index + 1 - len(self._names)))
             self._names[index] = intern(name)
@@ -228,24 +236,39 @@ class Plan:
             fields = _fields_of(target, page, at_s, known, read)
             if fields:
                 self._tell(target, fields, page, at, known, read)
-        for metric in self._lost_metrics(page):
-            _note(read.drift, f"{metric} was on this page before and no longer is")
+        for line in self._signs(page):
+            _note(read.drift, line)
+        for index, what, scale in read.strays:
+            metric = self._names[index]
+            _note(
+                read.drift,
+                f"{metric}: {what} is out of bounds as if its unit were another (by about {scale:g}); "
+                "nothing is converted: look what its exporter says, and set `unit` in a mapping of your own",
+            )
         if self.full:
             _note(read.warnings, f"more than {ENTITIES_MAX} entities; the rest is not told")
         return read
 
-    def _lost_metrics(self, page: Page) -> list[str]:
-        """Metrics that once had series here and have none now, while others do: renamed, or switched off.
+    def _note_unnamed(self, metric: str, rule: SeriesRule, labels: dict[str, str]) -> None:
+        entity = rule.entity.rule
+        if not self.full and not any(labels.get(name) for name in entity.without):
+            self.unnamed.note(metric, entity.id, labels, entity.type.value)
 
-        Looked for only when the number of samples has changed.
-        """
-        if self._one_page and page.samples != self._samples:
-            self._samples = page.samples
+    def _signs(self, page: Page) -> list[str]:
+        """Of metrics that once had series here and have none now, while others do (renamed, or switched off),
+        and of those whose series have no name. Looked for only when the number of samples has changed."""
+        counted = self._one_page and page.samples != self._samples
+        if counted or self.unnamed.changed:
+            self._samples, self.unnamed.changed = page.samples, False
             present = {
                 name for index, name in enumerate(self._names) if name and page.numbers[index] is not None
             }
-            self._seen |= present - self._rules.passing
-            self._lost = sorted(self._seen - present) if present else []
+            unnamed = self.unnamed.signs(present.__contains__)
+            self._lost = list(unnamed.values())
+            if self._one_page and present:
+                self._seen |= present - self._rules.passing
+                lost = sorted(self._seen - present - unnamed.keys())
+                self._lost += [f"{metric} was on this page before and no longer is" for metric in lost]
         return self._lost
 
     def _tell(
@@ -270,6 +293,10 @@ class Plan:
                 read.warnings,
                 f"{what}: {target.ids[0][:ID_MAX_CHARS]!r} is too long, or waits for a variable",
             )
+            rule = target.table.rule
+            for metric in {self._names[index] for index in target.indices()}:
+                if line := unnamed_line(metric, rule.id, {}, rule.type.value):
+                    _note(read.drift, line)
             return
         try:
             fragment = StateFragment(
@@ -415,6 +442,7 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
             clean = clean_fields(target.table.rule.type, folded)
             for problem in clean.problems:
                 _note(read.warnings, f"{target.ids[0]}: {problem}")
+                _note_stray(target, problem.field, folded.get(problem.field), read)
             for line in clean.drift:
                 _note(read.drift, f"{target.ids[0]}: {line}")
             fields.update(clean.fields)
@@ -443,9 +471,23 @@ def _explain(target: _Target, page: Page, blanks: frozenset[float], read: Readin
         value = page.numbers[index]
         if value is None or value in blanks or value - value != 0.0 or low <= value <= high:
             continue
+        scale = factor_off(value, low, high)
+        if scale is not None and len(read.strays) < NOTES_MAX:
+            read.strays.append((index, name, scale))
         _note(
             read.warnings, f"{target.ids[0]}: {name} out of bounds: {value:g}, expected {low:g} to {high:g}"
         )
+
+
+def _note_stray(target: _Target, name: str, value: Any, read: Reading) -> None:
+    """Note where a value that several series made is out of its bounds as if its unit were another."""
+    spec = FIELDS[target.table.rule.type].get(name)
+    if spec is None or spec.high is None or not isinstance(value, (int, float)):
+        return
+    scale = factor_off(value, spec.low or 0.0, spec.high)
+    index = next((i for fold in target.folds.values() if name in fold.names for i in fold.members), None)
+    if scale is not None and index is not None and len(read.strays) < NOTES_MAX:
+        read.strays.append((index, name, scale))
 
 
 def _derive(derived: Derived, fields: dict[str, Any], steps: dict[str, Any]) -> Any:

@@ -12,7 +12,9 @@ from steersman.drivers.exposition.floor import ErrorFloor
 from steersman.drivers.exposition.mapping import Mapping
 from steersman.drivers.exposition.options import ExpositionOptions
 from steersman.drivers.exposition.plan import Plan, Reading
+from steersman.drivers.exposition.rules import rules_of
 from steersman.drivers.exposition.series import Page, SeriesCache
+from steersman.drivers.exposition.shape import PageShape
 from steersman.drivers.lane import Lane
 from steersman.kinds.fragment import SCOPE_LABEL
 
@@ -65,6 +67,7 @@ class EndpointReader:
         self._plan = Plan(tables, context.source, labels)
         self._floor = ErrorFloor()
         self._series = SeriesCache(self._plan.want, self._plan.forget)
+        self._shape = PageShape(rules_of(tables).known, self._plan.unnamed)
         self._lane = Lane(f"{context.source}-page", f"reading the page of {self._place}")
 
     async def read(self) -> Observation:
@@ -101,6 +104,7 @@ class EndpointReader:
         page = self._series.read(text, openmetrics=exposition.openmetrics)
         read = self._plan.build(page, at, at_s, self._variables)
         self._floor.apply(read.fragments, at_s)
+        read.drift += self._shape.signs(text, read.drift)
         return page, read
 
     def _judge(self, exposition: _Exposition, page: Page, read: Reading) -> Observation:

@@ -19,6 +19,7 @@ from steersman.drivers.exposition.mapping import (
     factor_of,
     spec_of,
 )
+from steersman.drivers.exposition.shape import KnownUnits
 from steersman.kinds.fields import FIELDS, NUMBER_MAX, ROUNDING, FieldSpec
 
 SHARED_MAX = 10_000
@@ -97,13 +98,14 @@ class SeriesRule:
 
 class Rules:
     """All rules of some mappings, by metric. `variables` are the labels that become variables of the page,
-    `passing` the metrics that may vanish."""
+    `passing` the metrics that may vanish, `known` the units of all."""
 
     def __init__(self, mappings: Sequence[Mapping]) -> None:
         self.mappings = tuple(mappings)
         self.by_metric: dict[str, list[SeriesRule]] = {}
         self.variables: dict[str, list[tuple[str, str]]] = {}
         self.passing: set[str] = set()
+        self.known = KnownUnits()
         self._same: dict[Any, Any] = {}
         number = 0
         for mapping in mappings:
@@ -112,6 +114,7 @@ class Rules:
                 number += 1
                 if rule.query:
                     continue  # for an API that evaluates expressions; no page has it
+                self.known.add(rule)
                 ready = SeriesRule(number, mapping, rule, entities[rule.entity])
                 for metric in rule.metric:
                     name = f"{metric}_bucket" if rule.kind == "histogram" else metric
