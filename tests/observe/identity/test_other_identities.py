@@ -226,6 +226,21 @@ def test_a_node_made_anew_under_its_name_has_nothing_of_the_old_one_under_any_na
     assert again.scheduler_state == "IDLE"
 
 
+def test_a_second_source_that_tells_of_the_same_swap_takes_nothing_from_the_first() -> None:
+    """Two machines swap their names; a source that speaks only of changes would not repeat what it said."""
+    first, second = (f"{n}1111111-0000-4000-8000-000000000001" for n in "ab")
+    inlet = door()
+    for source in ("kubernetes", "host"):
+        inlet.take([said(source, "n1", system_uuid=first), said(source, "n2", system_uuid=second)])
+    swapped = [("n1", second, 16), ("n2", first, 8)]
+    inlet.take([said("kubernetes", name, 10, system_uuid=u, cpu_count=c) for name, u, c in swapped])
+    inlet.take([said("host", name, 11, system_uuid=u, cpu_utilization=0.5) for name, u, _ in swapped])
+    for name, _, count in swapped:
+        node = inlet.bus.get(NODE, name, "prod")
+        assert node is not None
+        assert (node.cpu_count, node.cpu_utilization) == (count, 0.5)
+
+
 def test_what_was_deleted_is_brought_back_by_a_new_uid_only() -> None:
     inlet = door()
     inlet.take([said("kubernetes", "n1", 0, uid="u1", cpu_count=8)])

@@ -162,9 +162,12 @@ class Resolver:
             return fragment
         told = [one.said for source, one in book.claims.get(key, _NONE).items() if source != fragment.source]
         lives = [name for name in _lives(key) if name in said]
-        reborn = [name for name in lives if claim is not None and name in claim.said] or [
-            name for name in lives if ended and is_anew(name, said[name], ended, told)
-        ]
+        changed = [name for name in lives if claim is not None and name in claim.said]
+        if changed and claim is not None and ended:  # another source may have told of this very change before
+            changed = [
+                n for n in changed if (n, claim.said[n]) not in ended or is_anew(n, said[n], ended, told)
+            ]
+        reborn = changed or [name for name in lives if ended and is_anew(name, said[name], ended, told)]
         if reborn:
             self._begin_life(fragment, reborn, claim)
         self._learn_claim(book, key, fragment, claim, said)
