@@ -47,9 +47,6 @@ class _Direct:
         self.indices: list[int] = []
         self.steps: tuple[Step, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
     def __iter__(self) -> Iterator[tuple[int, Step]]:
         return zip(self.indices, self.steps, strict=False)
 
@@ -380,24 +377,26 @@ def _fields_of(
     """The values of this page; empty where the entity was not on it."""
     numbers = page.numbers
     blanks = target.table.blanks
+    floats, wholes, flags = target.floats, target.wholes, target.flags
+    # On the path of every value: pairs are made here, without a call to `_Direct` for each entity.
     fields: dict[str, Any] = {
         name: value * factor
-        for index, (name, factor, low, high) in zip(target.floats.indices, target.floats.steps, strict=False)
+        for index, (name, factor, low, high) in zip(floats.indices, floats.steps, strict=False)
         if (value := numbers[index]) is not None
         and low <= value <= high
         and (value < LEAST_BLANK or value not in blanks)
     }
-    for index, (name, factor, low, high) in target.wholes:
+    for index, (name, factor, low, high) in zip(wholes.indices, wholes.steps, strict=False):
         value = numbers[index]
         if value is not None and low <= value <= high and (value < LEAST_BLANK or value not in blanks):
             fields[name] = round(value * factor)
-    for index, (name, _, _, _) in target.flags:
+    for index, (name, _, _, _) in zip(flags.indices, flags.steps, strict=False):
         value = numbers[index]
         if value is not None and value - value == 0.0 and value not in blanks:
             fields[name] = value != 0.0
-    if len(fields) < len(target.floats) + len(target.wholes) + len(target.flags):
+    if len(fields) < len(floats.indices) + len(wholes.indices) + len(flags.indices):
         _explain(target, page, blanks, read)
-    if target.steps or target.folds:
+    if target.folds or target.steps.indices:
         _calculate_all(target, fields, page, at_s, read)
     if target.table.counts_from_zero and _is_on(target, numbers):
         target.read_at_s = at_s
@@ -418,7 +417,7 @@ def _calculate_all(target: _Target, fields: dict[str, Any], page: Page, at_s: fl
     blanks = target.table.blanks
     steps: dict[str, Any] = {
         name: value * factor
-        for index, (name, factor, low, high) in target.steps
+        for index, (name, factor, low, high) in zip(target.steps.indices, target.steps.steps, strict=False)
         if (value := numbers[index]) is not None
         and low <= value <= high
         and (value < LEAST_BLANK or value not in blanks)
