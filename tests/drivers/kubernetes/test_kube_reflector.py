@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from steersman.drivers.api import SourceError
 from steersman.drivers.kubernetes.access import KubernetesAccess
@@ -286,6 +286,79 @@ async def test_a_line_that_is_no_event_ends_the_stream_and_costs_nothing_else(ta
         it.put("b", "1")
         await it.settled()
         assert it.reflector.lists == 1
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'{"type":"ADDED","object":5}\n',
+        b'{"type":"MODIFIED","object":{"metadata":null}}\n',
+        b'{"type":"DELETED","object":{"metadata":5}}\n',
+    ],
+)
+async def test_an_event_that_names_no_object_is_asked_for_again_and_leaves_nothing_behind(
+    tail: bytes,
+) -> None:
+    async with rig() as it:
+        await it.reflector.ready(TIMEOUT_S)
+        it.server.watches.tail = tail
+        it.put("a", "1")
+        await until(lambda: it.reflector.failure is not None)
+        await it.settled()
+        assert it.reflector.complete
+
+
+async def test_an_object_with_odd_metadata_is_known_by_its_name_and_its_deletion_is_seen() -> None:
+    async with rig() as it:
+        it.put("a", "1")
+        it.put("b", "1")
+        await it.reflector.ready(TIMEOUT_S)
+        await it.settled()
+        odd = it.server.storage.get("configmaps", ("default", "a"))
+        assert odd is not None
+        it.server.change("configmaps", odd, metadata={"labels": {"n": 5}})
+        await until(lambda: set(it.reflector.unreadable) == {("default", "a")})
+        it.remove("a")
+        await it.settled()
+        assert it.reflector.complete
+
+
+@PAGES
+async def test_a_server_that_was_set_back_to_a_backup_is_believed(streaming: bool) -> None:
+    async with rig(streaming=streaming) as it:
+        it.put("a", "1")
+        it.put("b", "1")
+        await it.reflector.ready(TIMEOUT_S)
+        backup = it.server.storage.backup()
+        it.put("a", "2")
+        it.remove("b")
+        it.put("c", "1")
+        it.server.storage.pass_versions(100)
+        await it.settled()
+        it.reflector.changes()
+        it.server.restore(backup)
+        await it.settled()
+        assert it.reflector.lists == 2
+        assert {held.key[1] for held in it.reflector.changes().gone} == {"c"}
+        it.put("d", "1")
+        await it.settled()
+
+
+async def test_a_server_that_gives_the_first_page_for_each_is_told_and_left_in_peace() -> None:
+    async with rig(start=False, streaming=False) as it:
+        for number in range(9):
+            it.put(f"m-{number}", "1")
+        answer = it.server.web.answer
+
+        async def respond(request: Request) -> Response:
+            it.server.storage.pass_versions()  # so that no token is like another
+            return await answer(structs.replace(request, path=request.path.partition("&continue")[0]))
+
+        it.server.web.answer = respond
+        it.reflector.start(it.tasks)
+        with pytest.raises(SourceError, match="gives the first page"):
+            await it.reflector.ready(0.5)
+        assert len(it.server.web.requests) < 100
 
 
 async def test_an_event_of_an_unknown_type_changes_nothing() -> None:

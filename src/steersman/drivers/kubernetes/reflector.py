@@ -7,7 +7,7 @@ The list gives a picture and its resource version; the watch gives each change a
 - A watch is resumed from the resource version of the last event or bookmark of the stream, never from an
   object's own of another time. Whatever ends a stream (the server, a cut, silence, a broken line), it is
   resumed there, and nothing is lost. Where the server no longer has that history (410, in HTTP or as an ERROR
-  event, or for a page's token), everything is listed anew.
+  event, or for a page's token), everything is listed anew; and so where it was set back to an older state.
 - The server is asked again after waits that grow, with chance in them, so that a hundred of us do not come
   back at one moment. One list or watch at a time.
 - Bounded: objects, bytes of one object, what waits to be drained. `keep` says what is held of an object.
@@ -133,6 +133,7 @@ class Reflector(Generic[T]):
         self._failures = 0
         self._barren = 0
         self._answered = False
+        self._cut_short = False
         self._streams_failed = 0
         self._changed = asyncio.Event()
         self.synced = False
@@ -216,13 +217,17 @@ class Reflector(Generic[T]):
 
     async def _once(self) -> None:
         """Bring the picture up to date where it has no cursor, then follow until the stream ends."""
+        if self._cut_short and self._cursor is not None and await self._was_set_back():
+            self._cursor = None
         if self._cursor is None and not await self._may_stream():
             await self._list()
+        self._cut_short = True
         began_s = self._clock.monotonic()
         cursor = self._cursor
         listing = cursor is None
         try:
             await self._watch()
+            self._cut_short = self._clock.monotonic() - began_s < self._timing.watch_min_s
             if self._cursor == cursor and self._clock.monotonic() - began_s < SHORT_WATCH_S:
                 raise SourceError(f"{self._client.place} ended the watch of {self.resource} at once")
         except SourceError:
@@ -240,6 +245,22 @@ class Reflector(Generic[T]):
                 self._answered and self._clock.monotonic() - began_s >= SHORT_WATCH_S
             ):
                 self._failures = 0
+
+    async def _was_set_back(self) -> bool:
+        """Whether the server is at an older state than what we saw of it, as after etcd was restored from a
+        backup. A watch from a version that is yet to come would be silent, and what it holds meanwhile
+        untrue. Asked where a stream ended before its time: a server is not set back while it runs."""
+        try:
+            version = await self._client.list_page(
+                self.resource,
+                _version_of,
+                limit=1,
+                timeout_s=self._timing.list_timeout_s,
+                **self._where,
+            )
+        except KubernetesRefused:
+            return False  # what is wrong is met by the watch too
+        return _is_before(version, self._cursor or "")
 
     async def _may_stream(self) -> bool:
         """Whether the list is asked for as a stream. Raises `SourceError` where the server is silent."""
@@ -274,6 +295,7 @@ class Reflector(Generic[T]):
     async def _pages(self, limit: int) -> tuple[_Fresh, str]:
         fresh = _Fresh(self._picture.objects_max)
         token = ""
+        first: ObjectKey | None = None
         while True:
             page = await self._client.list_page(
                 self.resource,
@@ -284,6 +306,10 @@ class Reflector(Generic[T]):
                 **self._where,
             )
             self._touched()
+            head = page.items[0].meta.key if page.items else None
+            if token and (page.token == token or (head == first and head not in (None, _NAMELESS))):
+                raise SourceError(f"{self._client.place} gives the first page of {self.resource} for each")
+            first = first if token else head
             for item in page.items:
                 fresh.put(item)
             if not page.token:
@@ -340,7 +366,7 @@ class Reflector(Generic[T]):
             meta = _head(line.object)
             ended = (meta.annotations or {}).get(INITIAL_EVENTS_END) == "true"
             return meta.resource_version if ended and meta.resource_version else None
-        item = self._read(line.object)
+        item = self._read_named(line)
         if line.type in ("ADDED", "MODIFIED"):
             fresh.put(item)
         elif line.type == "DELETED":
@@ -352,7 +378,7 @@ class Reflector(Generic[T]):
         if line.type == "BOOKMARK":
             self._cursor = _head(line.object).resource_version or self._cursor
             return
-        item = self._read(line.object)
+        item = self._read_named(line)
         if line.type in ("ADDED", "MODIFIED"):
             self._picture.put(item.meta, item.value, item.trouble)
         elif line.type == "DELETED":
@@ -362,6 +388,14 @@ class Reflector(Generic[T]):
                 raise SourceError(f"{self._client.place}: there is room again for all {self.resource}")
         # An event of another type changes nothing that we hold; its version is as good as any other.
         self._cursor = item.meta.resource_version or self._cursor
+
+    def _read_named(self, line: WatchLine) -> _Item:
+        """The object of an event. Raises `SourceError` where it does not say which one it is: what changed or
+        was deleted is then not known, so the event must be told again."""
+        item = self._read(line.object)
+        if item.meta.key == _NAMELESS and line.type in ("ADDED", "MODIFIED", "DELETED"):
+            raise SourceError(f"{self._client.place}: an event of {self.resource} names no object")
+        return item
 
     def _read(self, raw: Raw) -> _Item:
         """An object as it is held. Pure: may run in a thread."""
@@ -481,11 +515,28 @@ class _Page(Struct, frozen=True):
     version: str
 
 
+_NAMELESS: ObjectKey = ("", "")
+
+
 class _JustMeta(Struct, frozen=True):
     metadata: Meta = Meta()
 
 
+class _Name(Struct, frozen=True, rename="camel"):
+    """What tells one object from another, where the rest of its metadata is odd."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class _JustName(Struct, frozen=True):
+    metadata: _Name = _Name()
+
+
 _HEAD = msgspec.json.Decoder(_JustMeta)
+_NAME = msgspec.json.Decoder(_JustName)
 
 
 def _head(raw: Raw) -> Meta:
@@ -493,4 +544,19 @@ def _head(raw: Raw) -> Meta:
     try:
         return _HEAD.decode(raw).metadata
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        name = _NAME.decode(raw).metadata
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Meta()
+    return Meta(name.name, name.namespace, name.uid, name.resource_version)
+
+
+def _version_of(page: ObjectList) -> str:
+    return page.metadata.resource_version
+
+
+def _is_before(version: str, other: str) -> bool:
+    """Whether a resource version is older. The API compares them as numbers; what is none can't be."""
+    numbers = [int(text) for text in (version, other) if text.isascii() and text.isdigit()]
+    return len(numbers) == 2 and numbers[0] < numbers[1]

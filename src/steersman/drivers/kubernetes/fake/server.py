@@ -19,7 +19,7 @@ from steersman.drivers.kubernetes.fake.discovery import describe
 from steersman.drivers.kubernetes.fake.objects import Objects
 from steersman.drivers.kubernetes.fake.reading import read_list, read_one
 from steersman.drivers.kubernetes.fake.refusal import Refusal
-from steersman.drivers.kubernetes.fake.storage import Storage
+from steersman.drivers.kubernetes.fake.storage import Backup, Storage
 from steersman.drivers.kubernetes.fake.tree import Object, part
 from steersman.drivers.kubernetes.fake.watching import Watches, WatchRequest
 from steersman.drivers.kubernetes.fake.writing import scale_of, write
@@ -162,6 +162,11 @@ class FakeApiServer:
         for thing in list(self.storage.all(plural)):
             self.storage.delete(plural, _key(thing))
         self.kinds.pop(plural, None)
+        self.watches.end_all()
+
+    def restore(self, backup: Backup) -> None:
+        """Be as a backup of the storage was; the server is started anew for that, so every stream ends."""
+        self.storage.restore(backup)
         self.watches.end_all()
 
     def install(self, plural: str) -> None:

@@ -33,6 +33,13 @@ class Change(Struct, frozen=True):
     last: Object
 
 
+class Backup(Struct, frozen=True):
+    """All objects, and the version that they had come to."""
+
+    version: int
+    objects: dict[str, dict[ObjectKey, Object]]
+
+
 class Storage:
     """Objects by kind (its group and plural) and by namespace and name."""
 
@@ -119,6 +126,17 @@ class Storage:
             self.oldest = self.history.popleft().version
         if not keep:
             self.oldest = self.version
+        self.wake()
+
+    def backup(self) -> Backup:
+        """All that is here now."""
+        return Backup(self.version, {plural: dict(objects) for plural, objects in self._objects.items()})
+
+    def restore(self, backup: Backup) -> None:
+        """Be as a backup was, its version too, as etcd is after a restore. What was written since is lost."""
+        self.version = self.oldest = backup.version
+        self.history.clear()
+        self._objects = {plural: dict(objects) for plural, objects in backup.objects.items()}
         self.wake()
 
     def pass_versions(self, count: int = 1) -> None:

@@ -83,7 +83,8 @@ class Watches:
                         yield tail
                     at = max(at, self._storage.version)
                     if request.bookmarks and now_s >= bookmark_s:
-                        yield self._bookmark(request.kind, at)
+                        if at <= self._storage.version:  # of a version to come nothing is told, as there
+                            yield self._bookmark(request.kind, at)
                         bookmark_s = now_s + self.bookmark_s
                 if now_s >= ends_s:
                     return
