@@ -129,8 +129,6 @@ class RealServer:
 @pytest.mark.real
 @pytest.mark.parametrize("check", DRIVER_CHECKS, ids=lambda check: check.__name__)
 async def test_real_mlflow(check: Check, server: MlflowServer) -> None:
-    await asyncio.to_thread(lambda: None)  # the helper thread of this test exists before threads are counted
-
     @asynccontextmanager
     async def system() -> AsyncIterator[SystemUnderTest]:
         try:

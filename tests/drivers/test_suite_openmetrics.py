@@ -155,7 +155,6 @@ class NodeExporter:
 @pytest.mark.parametrize("check", DRIVER_CHECKS, ids=lambda check: check.__name__)
 async def test_node_exporter(check: Check, real_program: Callable[[str], str]) -> None:
     program = real_program("prometheus-node-exporter")
-    await asyncio.to_thread(lambda: None)  # the helper thread of this test exists before threads are counted
 
     @asynccontextmanager
     async def system() -> AsyncIterator[SystemUnderTest]:

@@ -49,7 +49,12 @@ HUGE_ENTITIES_MIN = 1_000
 HUGE_TIMEOUT_S = 20.0
 """The source's time-out for a huge system."""
 BLOCK_MAX_S = 1.0
-"""So long may a look hold the event loop on the machine of a busy CI; reading in the loop takes longer."""
+"""So long may a look hold the event loop; reading all of a huge system there takes longer."""
+BLOCK_SHARE_MAX = 0.5
+"""Or so much of the time of a look: where a machine has other work, all of it takes longer. A driver that
+reads in the loop holds it nearly all of the time."""
+LOOP_THREAD = "asyncio_"
+"""How the names of the threads begin that asyncio makes for `to_thread`."""
 TICK_S = 0.01
 """How often the loop is asked whether it still runs."""
 
@@ -325,14 +330,18 @@ async def check_a_huge_system_does_not_hold_the_loop(factory: Factory) -> None:
                 ticking = tasks.spawn("tick", tick())
                 async with asyncio.timeout(2 * (HUGE_TIMEOUT_S + PATIENCE_S)):
                     await clock.sleep(TICK_S)  # it ticks before the first look, and after the last
+                    first_s = clock.monotonic()
                     await driver.observe()
+                    second_s = clock.monotonic()
                     seen = await driver.observe()
+                    look_s = max(second_s - first_s, clock.monotonic() - second_s)
                     await clock.sleep(TICK_S)
                 ticking.cancel()
                 await asyncio.wait({ticking}, timeout=PATIENCE_S)
             count = len({fragment.key for fragment in seen.fragments})
             _expect(count >= HUGE_ENTITIES_MIN, f"of a huge system only {count} entities are told")
-            _expect(longest <= BLOCK_MAX_S, f"the event loop was held for {longest:.2f} s")
+            allowed_s = max(BLOCK_MAX_S, BLOCK_SHARE_MAX * look_s)
+            _expect(longest <= allowed_s, f"the event loop was held for {longest:.2f} of {look_s:.2f} s")
             for fragment in seen.fragments[:: max(1, count // 100)]:
                 assert_well_formed(fragment)
         finally:
@@ -458,8 +467,10 @@ def _growing() -> Iterable[int]:
 
 
 def _resources() -> tuple[int, int, int]:
-    """Tasks, threads and open descriptors now."""
-    return len(asyncio.all_tasks()), threading.active_count(), len(os.listdir("/proc/self/fd"))
+    """Tasks, threads and open descriptors now. Threads of the event loop's own pool are the loop's: how many
+    there are hangs on when each was free."""
+    threads = sum(not one.name.startswith(LOOP_THREAD) for one in threading.enumerate())
+    return len(asyncio.all_tasks()), threads, len(os.listdir("/proc/self/fd"))
 
 
 async def _assert_released(before: tuple[int, int, int]) -> None:

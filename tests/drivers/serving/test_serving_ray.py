@@ -67,8 +67,6 @@ class System:
 
 @pytest.mark.parametrize("check", DRIVER_CHECKS, ids=lambda check: check.__name__)
 async def test_ray_serve(check: Check, ray: RayServer) -> None:
-    await asyncio.to_thread(lambda: None)  # the helper thread exists before threads are counted
-
     @asynccontextmanager
     async def system() -> AsyncIterator[SystemUnderTest]:
         try:
