@@ -293,6 +293,8 @@ async def test_what_an_entity_looked_like_is_told_also_of_what_is_gone(
     then = (await world.http.get(f"{path}/at?time={states[0]['at']}")).json()
     assert then["fields"]["scheduler_state"] == "IDLE"
     assert then["since"]["scheduler_state"] == states[0]["at"]
+    to_come = (await world.http.get(f"{path}/at?time=9999-01-01T00:00:00Z")).json()
+    assert to_come["at"] < "9999", "nobody knows; what is told is now"
     for query in ("", "?time=yesterday", "?time="):
         answer = await world.http.get(f"{path}/at{query}")
         assert answer.status_code == 400, answer.text

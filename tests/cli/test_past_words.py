@@ -17,6 +17,7 @@ NOW = datetime(2026, 5, 2, 12, 0, 0, tzinfo=UTC)
     [
         ("03:10", NOW.replace(hour=3, minute=10)),
         ("23:10", NOW.replace(day=1, hour=23, minute=10)),
+        ("03:10Z", NOW.replace(hour=3, minute=10)),
         ("3:10:05", NOW.replace(hour=3, minute=10, second=5)),
         ("2h", NOW - timedelta(hours=2)),
         ("1h30m", NOW - timedelta(minutes=90)),
@@ -29,7 +30,13 @@ def test_a_moment_is_read(text: str, moment: datetime) -> None:
     assert read_moment(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["soon", "24:10", "3:60", "", "-2h", "9" * 400 + "h"])
+@pytest.mark.parametrize("text", ["soon", "24:10", "3:60", "", "-2h", "9" * 400 + "h", "0310", "10"])
 def test_what_is_no_moment_is_refused_with_how_to_say_it(text: str) -> None:
     with pytest.raises(WrongUsage, match="is no time"):
+        read_moment(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["2026-05-02T12:00:01", "2099-01-01", "2026-05-02T12:30+00:00"])
+def test_a_time_to_come_has_no_picture_yet(text: str) -> None:
+    with pytest.raises(WrongUsage, match="a time to come"):
         read_moment(text, NOW)

@@ -85,6 +85,28 @@ async def test_what_things_looked_like_before_is_known_after_the_restart() -> No
         assert still.states[0].at == start, "nothing changed over the restart"
 
 
+async def test_what_was_before_a_restart_is_not_what_came_after_it() -> None:
+    bus, clock = world()
+    start = clock.now()
+    bus.put(said(start, scheduler_state="IDLE", hostname="h"))
+    before = bus.history(NODE, "n1")
+    assert before is not None
+    clock.advance(60)
+    async with a_store() as store:
+        await Checkpoint(bus, store, clock).save()
+        clock = later(clock, 7200)
+        again = await restarted(store, clock)
+        silent = again.history(NODE, "n1")
+        again.put(said(clock.now(), scheduler_state="DOWN", hostname="h"))
+        told = again.history(NODE, "n1")
+        assert silent is not None
+        assert told is not None
+        assert silent.states == before.states, "also while nobody has told of it again"
+        assert told.at(start).fields == before.at(start).fields
+        assert told.at(clock.now()).fields["scheduler_state"] == "DOWN"
+        assert told.at(clock.now()).since["scheduler_state"] == clock.now()
+
+
 async def test_ages_are_true_after_the_restart() -> None:
     bus, clock = world()
     bus.put(said(clock.now() - timedelta(seconds=7), load_1m=1.0))

@@ -135,6 +135,19 @@ def test_what_it_looked_like_then_is_told_also_when_it_is_gone() -> None:
     assert (before.known_since, before.fields, before.sample) == (start, {}, None)
 
 
+def test_what_was_measured_before_it_was_gone_is_not_told_of_what_came_after() -> None:
+    bus, clock = world()
+    bus.put(said(clock.now(), load_1m=1.0, scheduler_state="IDLE"))
+    clock.advance(60)
+    bus.forget(NODE, "n1", observed_at=clock.now())
+    assert history(bus).at(clock.now()).sample is None, "it was not there"
+    clock.advance(60)
+    bus.put(said(clock.now(), scheduler_state="IDLE"))
+    made_again = history(bus).at(clock.now())
+    assert made_again.fields["scheduler_state"] == "IDLE"
+    assert made_again.sample is None or not made_again.sample.values
+
+
 def test_a_change_in_a_big_fleet_is_found_within_a_look_not_a_sample() -> None:
     """Samples of this fleet are half a minute apart; the looks that age it notice the change before."""
     bus, clock = world(history_samples_per_s=10.0)

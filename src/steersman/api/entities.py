@@ -202,12 +202,17 @@ async def entity_history(
 async def entity_at(
     request: Asked,
     time: Annotated[
-        datetime, QueryParameter(name="time", description="The moment, RFC 3339, as 2026-01-01T03:10:00Z")
+        datetime,
+        QueryParameter(
+            name="time",
+            description="The moment, RFC 3339, as 2026-01-01T03:10:00Z; one to come is read as now",
+        ),
     ],
     scope_: Annotated[str | None, QueryParameter(name="scope", description="As for the entity")] = None,
 ) -> Answer:
     """What the entity looked like at a moment, as far as that is remembered."""
-    return json_answer(_history(request, scope_).at(as_utc(time)))
+    now = plane_of(request).bus.moment().wall
+    return json_answer(_history(request, scope_).at(min(as_utc(time), now)))
 
 
 def _history(request: Asked, scope: str | None) -> EntityHistory:

@@ -12,11 +12,23 @@ from steersman.kernel.clock import as_utc, iso_utc
 if TYPE_CHECKING:
     from steersman.kinds.explanation import EntityAt, EntityHistory
 
-_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
+_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?Z?")
 
 
 def read_moment(text: str, now: datetime) -> datetime:
-    """`2026-01-01T03:10`, `03:10` (the last time that it was so late, UTC), or `2h` (so long ago)."""
+    """`2026-01-01T03:10`, `03:10` (the last time that it was so late, UTC), or `2h` (so long ago).
+
+    Raises `WrongUsage`, also for a time to come. A bare number is no time: `0310` might be so many seconds.
+    """
+    moment = _read(text, now)
+    if moment > now:
+        raise WrongUsage(
+            f"--at {text[:80]!r} is a time to come: it is {iso_utc(now)} now", hint="write a time that was"
+        )
+    return moment
+
+
+def _read(text: str, now: datetime) -> datetime:
     of_day = _OF_DAY.fullmatch(text.strip())
     if of_day is not None:
         hour, minute, second = (int(part or 0) for part in of_day.groups())
@@ -29,6 +41,8 @@ def read_moment(text: str, now: datetime) -> datetime:
     from steersman.kernel.quantity import Duration, QuantityInvalid
 
     try:
+        if text.strip().isdigit():
+            raise QuantityInvalid("a number without a unit")
         return now - timedelta(seconds=float(Duration.from_text(text)))
     except (QuantityInvalid, OverflowError):
         raise WrongUsage(

@@ -224,7 +224,8 @@ class EntityAt(Struct, frozen=True):
     - `known_since`: the moment before which nothing is remembered; None where nothing is.
     - `fields`: its state then, `health_state` among it; none where it was not there. `since`: when each of
       them was first noticed to be so.
-    - `sample`: its last measurements at or before the moment, with their own time.
+    - `sample`: its last measurements at or before the moment, with their own time; none of before it was last
+      gone.
     """
 
     at: datetime
@@ -247,16 +248,23 @@ class EntityHistory(Struct, frozen=True):
         """What the entity looked like at a moment."""
         fields: dict[str, Any] = {}
         since: dict[str, datetime] = {}
+        gone_at: datetime | None = None
         for change in self.states:
             if change.at > moment:
                 break
             fields |= change.fields
             since |= dict.fromkeys(change.fields, change.at)
+            if all(value is None for value in fields.values()):
+                gone_at = change.at
         fields = {name: value for name, value in fields.items() if value is not None}
         return EntityAt(
             at=moment,
             known_since=self.states[0].at if self.states else None,
             fields=fields,
             since={name: since[name] for name in fields},
-            sample=next((sample for sample in reversed(self.samples) if sample.at <= moment), None),
+            sample=self._sample_at(moment, gone_at) if fields else None,
         )
+
+    def _sample_at(self, moment: datetime, gone_at: datetime | None) -> Sample | None:
+        found = next((sample for sample in reversed(self.samples) if sample.at <= moment), None)
+        return found if found is None or gone_at is None or found.at >= gone_at else None

@@ -7,7 +7,7 @@ and still begins with everything that was known at its beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -58,15 +58,13 @@ class Change(Struct, frozen=True, array_like=True):
 class Past:
     """The changes, oldest first; the first one is everything that was known at the beginning."""
 
-    __slots__ = ("_changes", "_now", "_open")
+    __slots__ = ("_changes", "_now")
 
     def __init__(self, changes: Iterable[Change] = ()) -> None:
         self._changes = list(changes)
         self._now: dict[str, Any] = {}
         for change in self._changes:
             _apply(self._now, change.fields)
-        self._open = len(self._changes) == 1 and not self._changes[0].fields
-        """Whether it was kept without its states; the next ones that are noted are these."""
 
     def __len__(self) -> int:
         return len(self._changes)
@@ -75,10 +73,6 @@ class Past:
         """Keep the states if they differ from the last ones; whether they did. `states` is kept."""
         now = self._now
         if states == now:
-            return False
-        if self._open:
-            self._now, self._open = states, False
-            self._changes[0] = Change(self._changes[0].at_s, {n: _cut(value) for n, value in states.items()})
             return False
         fields = {
             name: _cut(value) for name, value in states.items() if name not in now or now[name] != value
@@ -101,11 +95,21 @@ class Past:
         return tuple(StateChange(_time(change.at_s), dict(change.fields)) for change in self._changes)
 
     def kept(self) -> tuple[Change, ...]:
-        """All changes, as they are kept. Of one that never changed its time is enough: its states are the
-        entity's, and are put in with the next `note`."""
-        if len(self._changes) == 1:
-            return (Change(self._changes[0].at_s, {}),)
+        """All changes, as they are kept. Of one that never changed its health and time are enough: its other
+        states are in the entity that is kept with it, see `again`."""
+        if len(self._changes) == 1 and HEALTH in self._now:
+            return (Change(self._changes[0].at_s, {HEALTH: self._now[HEALTH]}),)
         return tuple(self._changes)
+
+    @classmethod
+    def again(cls, kept: Sequence[Change], states: Callable[[], dict[str, Any]]) -> Past:
+        """What was kept, again. `states` gives those of the entity as it was when it was kept: they are put in
+        at once, because the next ones that are noted may be others, and are no part of what was before."""
+        if len(kept) != 1 or not kept[0].fields.keys() <= {HEALTH}:
+            return cls(kept)
+        past = cls()
+        past.note(_time(kept[0].at_s), {**states(), **kept[0].fields}, 1)
+        return past
 
     def holds(self, states: Mapping[str, Any]) -> bool:
         """Whether it knows all of these as they are; it may know others."""

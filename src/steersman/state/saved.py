@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -26,8 +26,9 @@ from steersman.state.history import History
 from steersman.state.layer import Arrival, Layer, Stamp
 from steersman.state.links import Tie
 from steersman.state.lives import Life
-from steersman.state.past import Change, Past
+from steersman.state.past import HEALTH, Change, Past, states_of
 from steersman.state.sources import Source
+from steersman.state.view import snapshot_of
 
 BUCKET_FORMAT = 1
 COMPRESSION = 1
@@ -239,8 +240,17 @@ def restore_cell(
     if saved.moved is not None:
         cell.moved = Moved(saved.moved.scope, saved.moved.entity_id, clock.stamp(saved.moved.stamp))
     if saved.past:
-        cell.history = History(Past(saved.past))
+        then = Arrival(now.wall - timedelta(seconds=elapsed_s), now.monotonic - elapsed_s)
+        cell.history = History(Past.again(saved.past, lambda: _states_at(cell, then)))
     return cell
+
+
+def _states_at(cell: Cell, then: Arrival) -> dict[str, Any]:
+    """The states of an entity as they were, when nothing had come since."""
+    if not cell.layers:
+        return {}
+    values, health = snapshot_of(cell.entity_type, cell.layers, then)
+    return {**states_of(cell.entity_type, values), HEALTH: health.value}
 
 
 class _Since:
