@@ -9,7 +9,7 @@ from bus_facts import GPU, NODE, SERVICE, at, declare, said, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman.kinds.entity import EntityType, HealthState
+from steersman.kinds.entity import EntityKey, EntityType, HealthState
 from steersman.kinds.explanation import EntityHistory
 from steersman.state.bus import StateBus
 from steersman.state.history import History
@@ -146,6 +146,52 @@ def test_what_was_measured_before_it_was_gone_is_not_told_of_what_came_after() -
     made_again = history(bus).at(clock.now())
     assert made_again.fields["scheduler_state"] == "IDLE"
     assert made_again.sample is None or not made_again.sample.values
+
+
+def test_what_turned_out_to_be_one_entity_has_one_past_and_parts_with_it() -> None:
+    bus, clock = world()
+    start = clock.now()
+    old, new = EntityKey(NODE, "", "old"), EntityKey(NODE, "", "new")
+
+    def state_at(name: str, seconds: float) -> tuple[Any, Any, Any]:
+        fields = history(bus, NODE, name).at(start + timedelta(seconds=seconds)).fields
+        return tuple(fields.get(one) for one in ("scheduler_state", "hostname", "health_state"))
+
+    bus.put(said(clock.now(), "a", "old", scheduler_state="DOWN"))
+    clock.advance(100)
+    bus.put(said(clock.now(), "b", "new", hostname="h"))
+    clock.advance(50)
+    bus.put(said(clock.now(), "a", "old", scheduler_state="IDLE"))
+    clock.advance(50)
+    bus.links.tie(old, new, "serial", "both have it")
+    for name in ("old", "new"):
+        assert state_at(name, 50) == ("DOWN", None, "critical")
+        assert state_at(name, 120) == ("DOWN", "h", "critical")
+        assert state_at(name, 180) == ("IDLE", "h", "healthy")
+    clock.advance(50)
+    bus.links.part(old)
+    clock.advance(50)
+    bus.put(said(clock.now(), "a", "old", scheduler_state="MIXED"))
+    assert state_at("old", 300) == ("MIXED", None, "healthy")
+    assert state_at("new", 220) == ("IDLE", "h", "healthy")
+    assert state_at("new", 300)[:2] == (None, "h"), "what the other does now is nothing of its own"
+
+
+def test_a_name_that_only_led_elsewhere_has_no_state_once_it_is_parted() -> None:
+    bus, clock = world()
+    old, new = EntityKey(NODE, "", "old"), EntityKey(NODE, "", "new")
+    bus.put(said(clock.now(), "a", "old", scheduler_state="IDLE"))
+    clock.advance(10)
+    bus.links.tie(old, new, "serial", "it has it")
+    clock.advance(10)
+    bus.links.part(old)
+    clock.advance(10)
+    bus.put(said(clock.now(), "a", "old", scheduler_state="DOWN"))
+    assert history(bus, NODE, "new").at(clock.now()).fields == {}
+    assert history(bus, NODE, "old").at(clock.now()).fields["scheduler_state"] == "DOWN"
+    assert (
+        history(bus, NODE, "old").at(clock.now() - timedelta(seconds=25)).fields["scheduler_state"] == "IDLE"
+    )
 
 
 def test_a_change_in_a_big_fleet_is_found_within_a_look_not_a_sample() -> None:

@@ -44,6 +44,14 @@ class History:
         """Numbers of a row."""
         return len(self._names)
 
+    def copy(self) -> History:
+        """The same, to go on by itself."""
+        again = History(self.past.copy())
+        again.due_at, again._names = self.due_at, self._names
+        again._times, again._values = self._times[:], self._values[:]
+        again._health = list(self._health)
+        return again
+
     def add(self, at: datetime, values: Mapping[str, Any], samples_max: int) -> None:
         """Keep the numeric ones among `values`; the oldest rows beyond `samples_max` go."""
         numbers = {n: float(v) for n, v in values.items() if type(v) is float or _is_drawable(v)}

@@ -293,12 +293,14 @@ class Links:
         here.rebase(arrival)
         to.rebase(arrival)
         moving = tuple(layer for layer in here.layers if named(layer, name))
+        if here.key == name and len(moving) == len(here.layers):
+            self._upkeep.sampler.take_over(to, here, whole=True)
         if not moving:
             return
         begun = self._begin(to)
         kept = moving if begun is None else since(moving, begun.observed_at)
         here.layers = tuple(layer for layer in here.layers if not named(layer, name))
-        to.history = to.history or here.history
+        self._upkeep.sampler.take_over(to, here, whole=False)
         if begun is not None and to.layers:
             to.layers = since(to.layers, begun.observed_at)
         if kept and not to.layers:
@@ -313,12 +315,15 @@ class Links:
         if here.key == name or here.floor is None:
             here.moved = Moved(to.scope, to.entity_id, Stamp(arrival.wall, arrival, here.revision))
         self._upkeep.bury(here, arrival.monotonic)
+        self._upkeep.sampler.note_absence(here, arrival.wall)
         self._revise(here)
         self._counts["moved"] += 1
 
     def _tell(self, cell: Cell, arrival: Arrival) -> None:
         self._revise(cell)
         self._counts["moved"] += 1
+        if cell.history is not None:  # of a fleet that comes at once the first samples are spread, see sampler
+            self._upkeep.sampler.note(cell, arrival)
         self._upkeep.settle(cell, arrival)
 
     def _refer_in(self, scope: str) -> Refer:

@@ -19,6 +19,8 @@ from steersman.kinds.fields import FIELDS, FieldSpec
 
 HEALTH = "health_state"
 """The name under which an entity's health is one of its states."""
+_WORST_FIRST = ("critical", "degraded", "warning", "healthy", "unknown")
+"""Which health counts where two halves of one entity knew another one: one that was known, before none."""
 VALUE_MAX_CHARS = 4096
 """A longer text or list (as printed) is kept cut: one entity's states must not fill the memory."""
 
@@ -103,13 +105,34 @@ class Past:
 
     @classmethod
     def again(cls, kept: Sequence[Change], states: Callable[[], dict[str, Any]]) -> Past:
-        """What was kept, again. `states` gives those of the entity as it was when it was kept: they are put in
-        at once, because the next ones that are noted may be others, and are no part of what was before."""
+        """What was kept, again. `states` gives those of the entity as it was when it was kept: they are put
+        in at once, because the next ones that are noted may be others, and are no part of what was before."""
         if len(kept) != 1 or not kept[0].fields.keys() <= {HEALTH}:
             return cls(kept)
         past = cls()
         past.note(_time(kept[0].at_s), {**states(), **kept[0].fields}, 1)
         return past
+
+    def copy(self) -> Past:
+        """The same, to go on by itself."""
+        again = Past(self._changes)
+        again._now = self._now
+        return again
+
+    def joined(self, other: Past, changes_max: int) -> Past:
+        """The past of what turned out to be one entity: the states of both at each moment, this one's where
+        both have one. Its health is that of who knew it, the worse one where both did."""
+        merged, own, others = Past(), dict[str, Any](), dict[str, Any]()
+        changes = [(change.at_s, own, change) for change in self._changes]
+        changes += [(change.at_s, others, change) for change in other._changes]
+        for at_s, whose, change in sorted(changes, key=lambda one: one[0]):
+            _apply(whose, change.fields)
+            states = {**others, **own}
+            known = [side[HEALTH] for side in (own, others) if HEALTH in side]
+            if known:
+                states[HEALTH] = min(known, key=_rank)
+            merged.note(_time(at_s), states, changes_max)
+        return merged
 
     def holds(self, states: Mapping[str, Any]) -> bool:
         """Whether it knows all of these as they are; it may know others."""
@@ -122,6 +145,10 @@ def _apply(fields: dict[str, Any], changed: Mapping[str, Any]) -> None:
             fields.pop(name, None)
         else:
             fields[name] = value
+
+
+def _rank(health: str) -> int:
+    return _WORST_FIRST.index(health) if health in _WORST_FIRST else len(_WORST_FIRST)
 
 
 def _cut(value: Any) -> Any:

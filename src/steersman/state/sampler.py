@@ -75,6 +75,21 @@ class Sampler:
         if cell.history is not None:
             cell.history.past.note(at, {}, self._limits.state_changes_max)
 
+    def take_over(self, cell: Cell, of: Cell, *, whole: bool) -> None:
+        """What is remembered `of` a cell is remembered of `cell` too: with `whole`, all that it was is said
+        of this one now, and both are one past. Never shared: each goes on by itself."""
+        if of.history is None:
+            return
+        if not whole:
+            cell.history = cell.history or of.history.copy()
+            return
+        if cell.history is None:
+            cell.history = of.history
+        else:
+            joined = cell.history.past.joined(of.history.past, self._limits.state_changes_max)
+            cell.history.past = joined
+        of.history = None
+
     def has_news(self, cell: Cell, values: Mapping[str, Any]) -> bool:
         """Whether its states are other ones than were last kept; cheap, for looks at many."""
         history = cell.history
