@@ -322,7 +322,9 @@ class Links:
     def _tell(self, cell: Cell, arrival: Arrival) -> None:
         self._revise(cell)
         self._counts["moved"] += 1
-        if cell.history is not None:  # of a fleet that comes at once the first samples are spread, see sampler
+        if (
+            cell.history is not None
+        ):  # of a fleet that comes at once the first samples are spread, see sampler
             self._upkeep.sampler.note(cell, arrival)
         self._upkeep.settle(cell, arrival)
 

@@ -164,6 +164,34 @@ def test_changes_count_and_each_further_change_gives_another_hash(tree: Path) ->
     assert len({clean, first["config_hash"], second["config_hash"], third["config_hash"]}) == 4
 
 
+def test_a_submodule_at_another_commit_is_a_change_and_nothing_is_run_in_it(
+    tree: Path, tmp_path: Path
+) -> None:
+    part = tree / "part"
+    ran = tmp_path / "ran"
+    git(tree, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(tree), "part")
+    git(tree, "commit", "-qm", "with a part")
+    clean = look(tree)
+    assert clean["changed_files"] == 0
+    git(part, "config", "core.fsmonitor", f"touch {ran}; false")
+    git(part, "config", "filter.x.clean", f"touch {ran}; cat")
+    (part / ".gitattributes").write_text("* filter=x\n")
+    (part / "a").write_text("2\n")
+    assert look(tree)["config_hash"] == clean["config_hash"], "what is in it is not looked at"
+    assert not ran.exists()
+    hashes = {clean["config_hash"]}
+    for number in range(2):
+        git(part, "commit", "-qm", str(number), "--allow-empty")
+        ran.unlink(missing_ok=True)
+        moved = look(tree)
+        assert moved["changed_files"] == 1
+        assert moved["config_hash"] not in hashes
+        hashes.add(moved["config_hash"])
+        assert not ran.exists()
+    git(tree, "add", "part")
+    assert look(tree)["config_hash"] not in hashes
+
+
 def test_ahead_and_behind_are_those_known_here(tree: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(tree), str(clone)], check=True, capture_output=True)

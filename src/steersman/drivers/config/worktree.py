@@ -53,13 +53,13 @@ def worktree_fields(git: Git, path: str, now: datetime) -> dict[str, Any]:
             "--branch",
             "-z",
             "--untracked-files=normal",
-            "--ignore-submodules=all",
+            "--ignore-submodules=dirty",  # which commit each is at; nothing is run in it
         )
         status = read_status(answer)
         fields = _facts(status, os.fsdecode(folder))
         if fields.get("commit") is not None:
             fields["tree"] = git.run("rev-parse", "HEAD^{tree}").decode().strip()
-            fields["config_hash"] = _hash_of(fields["commit"], status, path, now)
+            fields["config_hash"] = _hash_of(fields["commit"], status, _submodules(git, status), path, now)
             if fields["config_hash"] is None:
                 fields["problem"] = "changed a moment ago; hashed at the next look"
     except GitFailed as failed:
@@ -120,11 +120,30 @@ def _ahead_behind(text: str) -> tuple[int | None, int | None]:
     return (abs(int(parts[0])), abs(int(parts[1]))) if len(parts) == 2 else (None, None)
 
 
-def _hash_of(commit: str, status: Status, path: str, now: datetime) -> str | None:
+def _submodules(git: Git, status: Status) -> bytes:
+    """At which commits the submodules are that are at another one than is recorded: their records are alike,
+    wherever they were moved to."""
+    names = [name for record, name in status.changes if record.split(b" ")[2].startswith(b"S")]
+    if not names:
+        return b""
+    return git.run(
+        "diff",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--full-index",
+        "--submodule=short",
+        "--ignore-submodules=dirty",
+        "--",
+        *(f":(top,literal){os.fsdecode(name)}" for name in names[:CHANGED_MAX]),
+    )
+
+
+def _hash_of(commit: str, status: Status, submodules: bytes, path: str, now: datetime) -> str | None:
     """`git:` and the commit; where files differ, with a hash of how. None where one changes just now."""
     if not status.changes and not status.untracked:
         return f"git:{commit}"
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(submodules)
     changed = [*status.changes, *((b"?", name) for name in status.untracked)]
     for number, (record, name) in enumerate(sorted(changed)):
         digest.update(record + b"\0" + name + b"\0")
