@@ -329,7 +329,7 @@ def exporter(values: int, series_count: int = 100) -> str:
 
 
 @pytest.mark.parametrize("series_count", [1, 100, 5_000])
-def test_the_third_page_with_the_same_lines_is_read_by_their_places(
+def test_the_second_page_with_the_same_lines_is_read_by_their_places(
     series_count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, reader = counted(monkeypatch), Remembering()
@@ -337,7 +337,25 @@ def test_the_third_page_with_the_same_lines_is_read_by_their_places(
         samples, page = reader.read(exporter(turn, series_count), openmetrics=True)
         assert (samples, [], True, False) == exactly(exporter(turn, series_count))
         assert page.samples == series_count
-    assert told == [True] * 4
+    assert told == [True] * 5
+
+
+def test_a_page_with_new_series_among_its_lines_is_relied_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, reader = counted(monkeypatch), Remembering()
+    for turn, series_count in enumerate((100, 100, 101, 101)):
+        assert reader.read(exporter(turn, series_count))[0] == exactly(exporter(turn, series_count))[0]
+    assert told == [True, False, True]
+
+
+@pytest.mark.parametrize("line", ["temp 1 1700000000", "temp  1", "temp +1", "# a note", "", "temp"])
+def test_lines_that_are_read_only_closely_are_never_relied_on(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, reader = counted(monkeypatch), Remembering()
+    text = f"other 2\n{line}\nlast 3\n"
+    for _ in range(3):
+        assert reader.read(text)[0] == exactly(text)[0]
+    assert told.count(True) == (2 if line == "temp +1" else 0)
 
 
 def test_lines_that_come_and_go_are_learned_again_and_what_changes_always_is_not(
@@ -360,7 +378,7 @@ def test_windows_line_ends_are_read_by_the_lines_places_too(monkeypatch: pytest.
     for turn in range(4):
         text = exporter(turn).replace("\n", "\r\n")
         assert (reader.read(text)[0], [], True, False) == exactly(text)
-    assert told == [True, True]
+    assert told == [True, True, True]
 
 
 def test_of_a_page_with_too_many_lines_the_rest_is_told_of_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ class SeriesCache:
         plain = page.isascii()
         unknown: list[tuple[int, str]] = []
         count = 0
+        odd = False
         for lines in blocks(page):
             for number, line in enumerate(lines, count + 1):
                 start = line.rfind(" ") + 1
@@ -113,6 +114,7 @@ class SeriesCache:
                             raise ValueError  # Python reads these; the formats do not, or only some
                         numbers[index] = float(value)
                     except ValueError:
+                        odd = True  # a layout would not read it either
                         unknown.append((number, line))
                 elif index is None and line:
                     unknown.append((number, line))
@@ -132,13 +134,13 @@ class SeriesCache:
         if read.malformed and not read.samples:
             all_lines = (line for lines in blocks(page) for line in lines)
             read.senseless = read.malformed >= sum(1 for line in all_lines if not _is_comment(line))
-        if len(unknown) == read.ended and count <= LINES_MAX:
+        if not (odd or twice or read.malformed or read.stamps) and count <= LINES_MAX:
             self._lay_out(page, read)
         return read, count
 
     def _lay_out(self, page: str, read: Page) -> None:
-        """Rely on the lines' places from now on, where each line is a known one and they do not change places
-        all the time."""
+        """Rely on the lines' places from now on, where each line is a known one by now and they do not change
+        places all the time."""
         if self._pages_left:
             self._pages_left -= 1
             return
@@ -150,10 +152,13 @@ class SeriesCache:
             if lines[-1].rstrip() != END_MARK:
                 return
             texts[-1] = END_MARK
-        numbers = [self._known.get(text, 0) for text in texts]
+        known = self._known
+        if not all(map(known.__contains__, texts[: len(texts) - read.ended])):
+            return  # comments and empty lines, and ways to write a line that only the exact path reads
+        numbers = [known.get(text, 0) for text in texts]
         wanted = [number for number in numbers if number]
         if not all(texts) or len(set(wanted)) < len(wanted):
-            return  # empty lines, or a series that is there twice, of which the last line counts
+            return  # a series that is there twice, of which the last line counts
         self._layout = Layout(zip(texts, numbers, strict=True))
         there = set(texts)
         self._known = {text: number for text, number in self._known.items() if text not in there}
