@@ -305,3 +305,18 @@ def test_a_name_that_a_resource_bears_stays_the_entitys_in_either_order() -> Non
         node = inlet.bus.get(NODE, "ip-10-0-0-7", "prod")
         assert node is not None
         assert (node.entity_id, node.cpu_count) == ("node001", 96)
+
+
+def test_gpus_are_told_apart_again_when_their_nodes_turn_out_to_be_two() -> None:
+    """An address was one machine's, then another has it too: what stood at it has other neighbours."""
+    inlet = door()
+    machine = "4c4c4544-0038-4210-8052-b4c04f4e4701"
+    inlet.take([said("slurm", "n1", 2, addresses=["10.0.0.1"], system_uuid=machine, load_1m=1)])
+    inlet.take([said("dcgm", "GPU-a", 3, GPU, node="10.0.0.1", gpu_index=1)])
+    inlet.take([said("dcgm", "GPU-b", 4, GPU, node="n1", gpu_index=1)])
+    inlet.take([said("dcgm", "n1/0", 5, GPU, node="n1", gpu_index=1)])
+    doubtful = inlet.bus.get(GPU, "n1/0", "prod")
+    assert doubtful is not None, "it may be either"
+    inlet.take([said("kubernetes", "n1", 6, system_uuid=machine, load_1m=1)])
+    inlet.take([said("kubernetes", "n2", 7, addresses=["10.0.0.1"], load_1m=1)])
+    assert {gpu.entity_id for gpu in inlet.bus.entities(GPU)} == {"GPU-a", "GPU-b"}

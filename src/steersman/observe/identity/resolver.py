@@ -364,8 +364,8 @@ class Resolver:
                         claim.said.pop("gpu_index", None)  # till it is told again, in this boot
                     evidence = self._evidence(key, claim.said)
                     if evidence != claim.evidence:
-                        self._drop_tokens(book, key, claim.evidence)
-                        claim.evidence = evidence
+                        before, claim.evidence = claim.evidence, evidence
+                        self._drop_tokens(book, key, before)  # behind: what a claim still says is kept
                         self._add_tokens(book, key, evidence)
                         self._touch(key)
 
