@@ -11,8 +11,10 @@ from test_merge_properties import fragments
 
 from steersman.kinds.entity import ENTITY_CLASSES, EntityType
 from steersman.kinds.explanation import Explanation
+from steersman.kinds.fields import FIELDS
 from steersman.kinds.fragment import StateFragment
 from steersman.state.bus import StateBus
+from steersman.state.view import shape_of
 
 
 def explained(bus: StateBus, kind: EntityType = NODE, entity_id: str = "n1") -> Explanation:
@@ -75,6 +77,29 @@ def test_entity_and_explanation_agree_and_both_can_be_sent(
     again = msgspec.json.decode(msgspec.json.encode(entity), type=type(entity))
     assert again == entity, "what is sent keeps to the published schema"
     msgspec.json.encode(why)
+
+
+@given(st.permutations(["gpu_utilization", "power_draw_watts", "temperature_celsius", "node", "own_words"]))
+def test_the_order_in_which_a_source_says_its_fields_makes_no_difference(names: list[str]) -> None:
+    values = {"gpu_utilization": 0.5, "power_draw_watts": 300.0, "temperature_celsius": "warm", "node": "n7"}
+    seen = {}
+    for order in (sorted(names), names):
+        bus, _ = world()
+        fields = {name: values.get(name, "of its own") for name in order}
+        bus.put(said(at(1), entity_type=GPU, **fields))
+        seen[tuple(order)] = bus.get(GPU, "n1")
+    assert len({msgspec.json.encode(entity, order="sorted") for entity in seen.values()}) == 1
+    (entity, *_) = seen.values()
+    assert entity is not None
+    assert entity.extra == {"temperature_celsius": "warm", "own_words": "of its own"}
+
+
+def test_fields_are_handed_to_an_entity_in_the_order_in_which_its_class_has_them() -> None:
+    for entity_type, kind in ENTITY_CLASSES.items():
+        shape = shape_of(entity_type, tuple(reversed(kind.__struct_fields__)))
+        names = [name for name, _, _ in shape.declared]
+        assert names == [name for name in kind.__struct_fields__ if name in set(names)]
+        assert set(names) == set(FIELDS[entity_type])
 
 
 def test_values_of_a_wrong_type_never_break_the_schema() -> None:

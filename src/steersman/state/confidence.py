@@ -13,7 +13,7 @@ The same fragments, sources and time give the same score: nothing is learned and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -49,7 +49,7 @@ def confidence_of(
     layers: tuple[Layer, ...],
     now: Arrival,
     fields: dict[str, Written],
-    states: dict[str, str] | None = None,
+    states: Mapping[str, str] | None = None,
     refer: Refer | None = None,
 ) -> Confidence:
     """The score of an entity. `states` are the classes of its fields, where the caller has them already;
@@ -69,10 +69,20 @@ def confidence_of(
     return Confidence(round(score, _DIGITS), items)
 
 
-def score_of_one(entity_type: EntityType, layer: Layer, states: dict[str, str], now: Arrival) -> float:
-    """The score alone, for the common entity that one source knows; equal to `confidence_of(...).score`."""
-    score = _score_of_fields(entity_type, tuple(states), tuple(states.values()))
+def score_of_one(
+    entity_type: EntityType, layer: Layer, states: Mapping[str, str] | None, now: Arrival, *, fresh: float
+) -> float:
+    """The score alone, for the common entity that one source knows; equal to `confidence_of(...).score`.
+    `states` is None where all fields are fresh; `fresh` is `score_of_fresh` of them."""
+    score = fresh
+    if states is not None:
+        score = _score_of_fields(entity_type, tuple(states), tuple(states.values()))
     return round(score * round(_trust(layer, now), _DIGITS), _DIGITS)
+
+
+def score_of_fresh(entity_type: EntityType, names: tuple[str, ...]) -> float:
+    """Freshness by coverage of an entity of which these fields are known, all of them fresh."""
+    return _score_of_fields(entity_type, names, (FRESH,) * len(names))
 
 
 @lru_cache(maxsize=SCORES_MAX)
@@ -90,7 +100,9 @@ def _score_of_fields(entity_type: EntityType, names: tuple[str, ...], states: tu
     return score * _share(entity_type, by_name) if expected else score
 
 
-def _freshness(entity_type: EntityType, known: dict[str, Written], states: dict[str, str]) -> ConfidenceItem:
+def _freshness(
+    entity_type: EntityType, known: dict[str, Written], states: Mapping[str, str]
+) -> ConfidenceItem:
     counted = [name for name in _EXPECTED[entity_type] if name in known]
     of = "expected fields"
     if not counted:

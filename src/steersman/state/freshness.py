@@ -68,19 +68,24 @@ def judge_field(written: Written, pace: str, now: Arrival) -> tuple[str, float]:
 class Standing(NamedTuple):
     """Where an entity stands: its values, the class of each, and the class of the whole.
 
-    `values` is not to be changed: it may be a fragment's own dict. `late` has those of `states` that are not
-    fresh. `change_s` is in how many seconds a class
+    `values` is not to be changed: it may be a fragment's own dict. `classes` are those of its values, None
+    where all are fresh; `late` has those that are not. `change_s` is in how many seconds a class
     may change if nothing is heard, or earlier; infinite where time changes nothing. `lingering` are the
     fields that are out of date because their source no longer speaks of the entity at all. One that goes on
     speaking and leaves a field out says that there is no such value now; from silence nothing follows.
     """
 
     values: Mapping[str, Any]
-    states: dict[str, str]
+    classes: Mapping[str, str] | None
     state: str
     change_s: float
     late: Mapping[str, str] = _NONE_LATE
     lingering: frozenset[str] = frozenset()
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """The class of each value. Made when asked for where all are fresh, as nearly always."""
+        return self.classes if self.classes is not None else dict.fromkeys(self.values, FRESH)
 
     @property
     def signature(self) -> str:
@@ -106,7 +111,7 @@ def standing_of(
         state, left_s = judge_field(Written(None, layer, layer), VOLATILE, now)
         if state == FRESH:
             values = layer.fragment.fields
-            return Standing(values, dict.fromkeys(values, FRESH), FRESH, left_s)
+            return Standing(values, None, FRESH, left_s)
     if fields is None:
         fields = written_fields(layers)
     expected = _EXPECTED[entity_type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from msgspec import structs
@@ -36,7 +37,16 @@ from steersman.kinds.explanation import (
     PlannedState,
 )
 from steersman.kinds.fields import COMMON_FIELDS, FIELDS, REFERENCES, domain_of, workload_of
-from steersman.state.confidence import Refer, agree, confidence_of, is_own, near_of, referred, score_of_one
+from steersman.state.confidence import (
+    Refer,
+    agree,
+    confidence_of,
+    is_own,
+    near_of,
+    referred,
+    score_of_fresh,
+    score_of_one,
+)
 from steersman.state.freshness import FRESH, Standing, freshness_of, judge_field, pace_of, standing_of
 from steersman.state.health.verdict import health_of, judge_health
 from steersman.state.layer import (
@@ -55,6 +65,10 @@ Drift = Callable[[EntityType, str, str], None]
 """Told of a value that its field can't have: type, field, what was wrong."""
 
 UNKNOWN_WORD = "unknown"
+
+SHAPES_MAX = 1024
+"""Sets of names that entities have values of, and of which the shape is kept. A source says the same of all
+its entities, so a fleet has some dozens."""
 
 _ACCEPTED: dict[EntityType, dict[str, tuple[type, ...]]] = {
     entity_type: {
@@ -99,7 +113,8 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
             revision=revision,
         )
     standing = standing_of(entity_type, layers, now)
-    values, states = standing.values, standing.states
+    values = standing.values
+    shape = shape_of(entity_type, tuple(values))
     signals, outdated = _signals(standing)
     health, reasons = judge_health(entity_type, signals, now.wall, outdated, _known(standing))
     if picture.ambiguities:
@@ -108,11 +123,12 @@ def entity_of(picture: Picture, now: Arrival, drift: Drift) -> CanonicalEntity:
             *(HealthReason(AMBIGUOUS, HealthState.HEALTHY, str(a)) for a in picture.ambiguities),
         )
     if len(layers) == 1:
-        score = score_of_one(entity_type, layers[0], states, now)
+        score = score_of_one(entity_type, layers[0], standing.classes, now, fresh=shape.score)
     else:
-        score = confidence_of(entity_type, layers, now, written_fields(layers), states, picture.refer).score
+        fields = written_fields(layers)
+        score = confidence_of(entity_type, layers, now, fields, standing.states, picture.refer).score
     labels = merged_labels(layers)
-    declared, extra = split_values(entity_type, values, drift)
+    declared, extra = split_values(shape, values, drift)
     if picture.refer is not None and entity_type in REFERENCES:
         for name, refers in REFERENCES[entity_type].items():
             if name in declared:
@@ -190,28 +206,47 @@ def explanation_of(picture: Picture, now: Arrival) -> Explanation:
     )
 
 
+class Shape:
+    """What follows from the names of an entity's values alone. `declared` are those that its type declares,
+    each with the types and words that it may have, in the order in which the class has them: an entity with
+    a hundred fields is made three times as fast from values in their order. `others` are those that no type
+    declares. `score` is that of the fields where all of them are fresh."""
+
+    __slots__ = ("declared", "entity_type", "others", "score")
+
+    def __init__(self, entity_type: EntityType, names: tuple[str, ...]) -> None:
+        accepted, words = _ACCEPTED[entity_type], _WORDS[entity_type]
+        there = frozenset(names)
+        ordered = [name for name in ENTITY_CLASSES[entity_type].__struct_fields__ if name in there]
+        self.entity_type = entity_type
+        self.declared = tuple((n, accepted[n], words.get(n)) for n in ordered if n in accepted)
+        self.others = tuple(n for n in names if n not in accepted and n not in COMMON_FIELDS)
+        self.score = score_of_fresh(entity_type, names)
+
+
+@lru_cache(maxsize=SHAPES_MAX)
+def shape_of(entity_type: EntityType, names: tuple[str, ...]) -> Shape:
+    """The shape of an entity with values of these names; the same for all that have it."""
+    return Shape(entity_type, names)
+
+
 def split_values(
-    entity_type: EntityType, values: Mapping[str, Any], drift: Drift
+    shape: Shape, values: Mapping[str, Any], drift: Drift
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Declared fields and the rest. A value of another type than its field's goes to the rest, so that the
     entity keeps to its schema and nothing is lost; an unknown word becomes `unknown`. Both are drift."""
-    accepted = _ACCEPTED[entity_type]
-    words = _WORDS[entity_type]
     declared: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for name, value in values.items():
-        types = accepted.get(name)
-        if types is None:
-            if name not in COMMON_FIELDS:
-                extra[name] = value
-        elif type(value) in types:
-            if name in words and value not in words[name]:
-                drift(entity_type, name, f"unknown word {value!r:.60}")
-                value = UNKNOWN_WORD
-            declared[name] = value
-        else:
-            drift(entity_type, name, f"{WRONG_TYPE} {type(value).__name__}")
+    extra: dict[str, Any] = {name: values[name] for name in shape.others} if shape.others else {}
+    for name, types, words in shape.declared:
+        value = values[name]
+        if type(value) not in types:
+            drift(shape.entity_type, name, f"{WRONG_TYPE} {type(value).__name__}")
             extra[name] = value
+            continue
+        if words is not None and value not in words:
+            drift(shape.entity_type, name, f"unknown word {value!r:.60}")
+            value = UNKNOWN_WORD
+        declared[name] = value
     return declared, extra
 
 
