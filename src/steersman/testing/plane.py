@@ -105,7 +105,9 @@ async def make_world(
         if events:
             await _start_events(plane)
         if control:
-            folder = Path(kept.enter_context(TemporaryDirectory(prefix="steersman-plane-")))
+            # A command's wrapper outlives its plane, by design, and may write once more into the folder.
+            made = TemporaryDirectory(prefix="steersman-plane-", ignore_cleanup_errors=True)
+            folder = Path(kept.enter_context(made))
             await _start_acting(plane, folder, rng)
         api = build_asgi(plane)
         await api.start()
