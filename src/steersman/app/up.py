@@ -199,10 +199,10 @@ class _Process:
         from steersman.store.retention import KeepHistory, Retention
 
         record = self.settings.record.file
-        inlet = Inlet(bus, self.clock, self.settings.identity)
-        intake = self._make_intake(inlet, sources)
+        # What is managed is known before names are read back: a name that a resource bears stays.
         self.acting = acting = await self._open_acting(bus, tasks, sources)
-        inlet.names.is_managed = acting.is_managed
+        inlet = Inlet(bus, self.clock, self.settings.identity, acting.is_managed)
+        intake = self._make_intake(inlet, sources)
         http = await self._open_http(inlet, intake, acting, tasks, listener)
         tasks.start("bus", bus.pump, ALWAYS)
         acting.start(tasks)

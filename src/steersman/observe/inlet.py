@@ -41,9 +41,15 @@ class Refusal(Struct, frozen=True):
 class Inlet:
     """The door. Belongs to the bus's thread; its methods do not wait."""
 
-    def __init__(self, bus: StateBus, clock: Clock, identity: IdentitySettings | None = None) -> None:
+    def __init__(
+        self,
+        bus: StateBus,
+        clock: Clock,
+        identity: IdentitySettings | None = None,
+        is_managed: Callable[[EntityKey], bool] = lambda _: False,
+    ) -> None:
         self.bus = bus
-        self.names = Resolver(bus, identity)
+        self.names = Resolver(bus, identity, is_managed)
         """Which names are one entity."""
         self._clock = clock
         self._began_s = clock.monotonic()

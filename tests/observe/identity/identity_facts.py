@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,10 +23,14 @@ def at(second: float) -> datetime:
     return BEGIN + timedelta(seconds=second)
 
 
-def door(identity: IdentitySettings | None = None, bus: StateBus | None = None) -> Inlet:
+def door(
+    identity: IdentitySettings | None = None,
+    bus: StateBus | None = None,
+    managed: Collection[EntityKey] = (),
+) -> Inlet:
     """A bus with its door, a minute after the beginning."""
     clock = ManualClock(at(60))
-    return Inlet(bus if bus is not None else StateBus(clock), clock, identity)
+    return Inlet(bus if bus is not None else StateBus(clock), clock, identity, managed.__contains__)
 
 
 def said(

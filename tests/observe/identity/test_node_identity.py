@@ -297,8 +297,7 @@ def test_rules_that_are_off_join_nothing() -> None:
 def test_a_name_that_a_resource_bears_stays_the_entitys_in_either_order() -> None:
     """Goal: what was done to a machine stays under its resource's name, and no second one is made for it."""
     for order in ([SLURM, KUBERNETES], [KUBERNETES, SLURM]):
-        inlet = door()
-        inlet.names.is_managed = {key("node001")}.__contains__
+        inlet = door(managed={key("node001")})
         for fragment in order:
             inlet.take([fragment])
         assert ids(inlet) == ["node001"]

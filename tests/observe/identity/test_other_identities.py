@@ -8,7 +8,7 @@ from msgspec import structs
 
 from steersman.kernel.clock import ManualClock
 from steersman.kernel.ids import seeded_rng
-from steersman.kinds.entity import EntityType
+from steersman.kinds.entity import EntityKey, EntityType
 from steersman.kinds.fragment import StateFragment
 from steersman.kinds.settings import IdentitySettings
 from steersman.observe.identity.joining import TOKEN_NAMES_MAX
@@ -296,6 +296,23 @@ async def test_names_outlive_a_restart() -> None:
     assert ids(again) == ["n1"]
     again.take([said("slurm", "s1", 6, addresses=["10.0.0.2"])])
     assert ids(again) == ["n1", "s1"]
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_a_resource_bears_stays_the_entitys_over_a_restart() -> None:
+    """What is read back is joined anew, and by its sources alone the entity would go by another name."""
+    clock = ManualClock(at(60))
+    managed = {key("s1")}
+    inlet = door(managed=managed)
+    inlet.take([said("slurm", "s1", addresses=["10.0.0.1"], scheduler_state="IDLE")])
+    inlet.take([said("kubernetes", "n1", addresses=["10.0.0.1"], cpu_count=8)])
+    assert ids(inlet) == ["s1"]
+    for known, name in ((managed, "s1"), (set[EntityKey](), "n1")):
+        async with MemoryStore(clock=clock, rng=seeded_rng(1)) as store:
+            await Checkpoint(inlet.bus, store, clock).save()
+            bus = StateBus(clock, first_revision=inlet.bus.revision)
+            await Checkpoint(bus, store, clock).restore()
+        assert ids(door(bus=bus, managed=known)) == [name]
 
 
 def test_evidence_that_too_many_share_identifies_nobody() -> None:

@@ -51,10 +51,20 @@ _Place = tuple[EntityType, str]
 
 
 class Resolver:
-    """Tells a bus which names are one entity. Belongs to the bus's thread."""
+    """Tells a bus which names are one entity. Belongs to the bus's thread.
 
-    def __init__(self, bus: StateBus, settings: IdentitySettings | None = None) -> None:
+    `is_managed`: whether a resource bears the name. It stays the entity's, because what was done stands under
+    it; so it must be known already when names are read back from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        bus: StateBus,
+        settings: IdentitySettings | None = None,
+        is_managed: Callable[[EntityKey], bool] = lambda _: False,
+    ) -> None:
         self._bus = bus
+        self._is_managed = is_managed
         self._settings = settings if settings is not None else IdentitySettings()
         self._rules = RULES if self._settings.rules else ()
         self._on = bool(self._rules or self._settings.aliases)
@@ -74,8 +84,6 @@ class Resolver:
         self._mixed: set[str] = set()
         """Scopes in which some source does not name GPUs by UUID."""
         self._turned_mixed = False
-        self.is_managed: Callable[[EntityKey], bool] = lambda _: False
-        """Whether a resource bears the name. It stays the entity's: what was done to it stands under it."""
         self.unjoined = 0
         """Names that were not compared, because there are too many."""
         if self._on:
@@ -433,7 +441,7 @@ class Resolver:
         book, links = self._books[place], self._bus.links
         targets = {target for key in region if (target := self._target(key)) is not None}
         names = [
-            Named(key, self._voices(book, key), self._target(key), self.is_managed(key))
+            Named(key, self._voices(book, key), self._target(key), self._is_managed(key))
             for key in sorted(region)
             if key in book.claims or key in targets
         ]
