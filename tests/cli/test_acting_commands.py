@@ -7,9 +7,11 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from steersman.cli.program import run_program
+from steersman.kinds.fragment import StateFragment
 from steersman.testing.plane import World, make_fragment, make_world, serve
 
 Type = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -99,6 +101,25 @@ async def test_a_node_is_set_and_seen_on_its_way(acting: World, type_in: Type) -
     code, out, _ = await type_in("describe", "node", "n1")
     assert "May take work:" in out
     assert "memory_utilization" in out
+
+
+async def test_what_is_observed_of_a_thing_is_shown_with_its_own_resource(
+    acting: World, type_in: Type
+) -> None:
+    """A job has no scope as a resource and has one as an entity; of nodes there may be one in each scope."""
+    acting.bus.put(msgspec.convert(make_fragment("7", "job", job_state="running"), StateFragment))
+    acting.bus.put(msgspec.convert(make_fragment("n1"), StateFragment))
+    acting.bus.flush()
+    for kind, wish in (
+        ("job", {"id": "7", "lifecycle": "hpc-default"}),
+        ("node", {"id": "n1", "scope": "c2"}),
+        ("node", {"id": "n1@c1", "scope": "c1"}),
+    ):
+        assert (await acting.http.post(f"/api/v1/resources/{kind}", json=wish)).status_code == 201
+    for word, shown in (("job/7", "Job/7"), ("node/n1", "Node/n1@c1"), ("node/n1@c1", "Node/n1@c1")):
+        code, out, err = await type_in("explain", word)
+        assert (code, err) == (0, "")
+        assert f"Managed as:     {shown}, version " in out, out
 
 
 async def test_a_refusal_is_one_line_with_what_is_allowed(acting: World, type_in: Type) -> None:

@@ -55,7 +55,6 @@ def ask_both(plane: Steersman, arguments: argparse.Namespace) -> tuple[Explanati
     from steersman.cli.target import read_target
     from steersman.kernel.errors import NotFound, Unavailable
     from steersman.kinds.names import kind_of, resource_kind_of
-    from steersman.kinds.state import NodeState
 
     word: str = arguments.KIND
     head, slash, rest = word.partition("/")
@@ -78,21 +77,28 @@ def ask_both(plane: Steersman, arguments: argparse.Namespace) -> tuple[Explanati
         except (NotFound, Unavailable) as error:
             refused = refused or error
         else:
-            state = story.resource.state
-            scope = state.scope if isinstance(state, NodeState) else ""
-            if explanation is None or scope == explanation.key.scope:
+            if explanation is None or _is_of(story, explanation.key.scope):
                 return explanation, story
     if explanation is None:
         raise absent or refused or NotFound(f"there is no {word}")
     return explanation, None
 
 
+def _is_of(story: Story, scope: str) -> bool:
+    """Whether it may be the resource of an entity of that scope: nodes have one, other kinds do not."""
+    from steersman.kinds.state import NodeState
+
+    state = story.resource.state
+    return not isinstance(state, NodeState) or state.scope == scope
+
+
 def _resource_ids(name: str, explanation: Explanation | None) -> list[str]:
-    """The names that its resource may have: the entity's, whatever it was called by."""
+    """The names that its resource may have: the entity's, whatever it was called by, and then the word."""
     if explanation is None:
         return [name]
     key = explanation.key
-    return [key.entity_id, f"{key.entity_id}@{key.scope}"] if key.scope else [key.entity_id]
+    own = [key.entity_id, f"{key.entity_id}@{key.scope}"] if key.scope else [key.entity_id]
+    return list(dict.fromkeys((*own, name)))
 
 
 def _write(explanation: Explanation, now: datetime) -> None:
