@@ -53,7 +53,7 @@ def run_apart(name: str) -> list[Figure] | None:
     )
     try:
         out, errors = process.communicate(timeout=BENCHMARK_TIMEOUT_S)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: in its own session it would hear of none, and go on
         os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
         process.communicate()
         if not isinstance(error, subprocess.TimeoutExpired):

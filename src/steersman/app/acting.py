@@ -17,6 +17,7 @@ from steersman.kernel.ids import Ids, Rng
 from steersman.kernel.logging import get_logger
 from steersman.kernel.tasks import ALWAYS, Supervisor
 from steersman.kinds.entity import EntityKey, EntityType, HealthState
+from steersman.kinds.explanation import UNHEARD
 from steersman.kinds.settings import IdentitySettings, Settings
 from steersman.kinds.state import NodeState, ResourceRef, ResourceState
 from steersman.kinds.step import StepHandler
@@ -227,19 +228,21 @@ def _make_watchers(
     )
     own = {source.name for source in settings.sources if source.driver == HOST_DRIVER}
     loop.appeared = conditions.expect
-
-    def unheard() -> list[str]:
-        """Sources that have not had their first say."""
-        others = [source.name for source in settings.sources if source.name not in own]
-        known = {name: bus.source_status(name) for name in others}
-        return [
-            name
-            for name, status in known.items()
-            if status is None or (status.state == "unheard" and not status.failures)
-        ]
-
-    inventory = Inventory(ledger, lifecycles, sights, clock=clock, proves=own.__contains__, unheard=unheard)
+    inventory = Inventory(
+        ledger,
+        lifecycles,
+        sights,
+        clock=clock,
+        proves=own.__contains__,
+        unheard=lambda: [name for name in unheard_sources(settings, bus) if name not in own],
+    )
     return conditions, inventory
+
+
+def unheard_sources(settings: Settings, bus: StateBus) -> list[str]:
+    """The enabled sources that have not had their first say, and have not failed to."""
+    known = {one.name: bus.source_status(one.name) for one in settings.sources if one.enabled}
+    return [name for name, status in known.items() if status is None or status.state == UNHEARD]
 
 
 def _make_events(

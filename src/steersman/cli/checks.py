@@ -151,7 +151,7 @@ def check_sources(sources: Iterable[SourceStatus]) -> Iterable[Check]:
         detail = f"{source.state}, {heard}" + (f": {one_line(source.detail)}" if source.detail else "")
         if source.state == "alive":
             yield Check(OK, name, detail)
-        elif source.state == "unheard" and not source.failures:
+        elif source.state == "unheard":
             yield Check(WARN, name, detail, "wait for its first interval; then look at the server's log")
         else:
             verdict = WARN if source.state == "failing" else FAIL

@@ -14,6 +14,9 @@ from msgspec import Struct, field
 
 from steersman.kinds.entity import EntityKey, HealthReason, HealthState
 
+UNHEARD = "unheard"
+"""A source's state until it is heard, or an attempt to read it fails."""
+
 
 class SourceStatus(Struct, frozen=True):
     """A source as it stands: `state` is alive, failing (its last attempt failed), silent (dead: not heard for

@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from steersman.kinds.explanation import SourceStatus
+from steersman.kinds.explanation import UNHEARD, SourceStatus
 from steersman.state.layer import Arrival
 from steersman.state.limits import BusFull, BusLimits
 
 ALIVE = "alive"
 FAILING = "failing"
 SILENT = "silent"
-UNHEARD = "unheard"
 
 FRESH_CADENCES = 2.0
 """What was said so many cadences ago is still fresh: one scrape may be missed."""

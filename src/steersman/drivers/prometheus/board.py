@@ -70,11 +70,9 @@ class Times:
 
 
 class Board:
-    (
-        """Remembers the series of one API. `labels` go into fragments, `variables` (`@name`) into templates.
-    `window_s` is what rates are taken over."""
-        ""
-    )
+    """Remembers the series of one API. `labels` go into fragments, `variables` (`@name`) into templates.
+    `window_s` is what rates are taken over.
+    """
 
     def __init__(
         self,
